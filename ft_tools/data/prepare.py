@@ -119,11 +119,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
 
 
 def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareReport:
-    """Write the files in this process.
-
-    Args:
-        request: Confirmed, with its mapping completed.
-        tick: Told now and then how many rows are done.
+    """Write the files of a confirmed request, with its mapping completed, in this process.
 
     Raises:
         BadInput: The file is no longer what was confirmed, or something must be decided.
@@ -230,10 +226,7 @@ def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[s
 def _require_confirmed(request: PrepareRequest, digest: str, known: str | None = None) -> None:
     """Refuse a confirmation of something else than what was shown.
 
-    Args:
-        request: With what it confirms.
-        digest: Of the file, mapping and split.
-        known: The hash that covers the known rows too, once they have been read.
+    `known` is the hash that covers the known rows too, once they have been read.
 
     Raises:
         BadInput: The hash is not named: nobody saw what it stands for.
@@ -376,11 +369,6 @@ def _notes(request: PrepareRequest, rows: ProcessedRows) -> Iterator[str]:
 
 def notes_of_test(num_test: int, num_rows: int, *, is_asked: bool) -> list[str]:
     """Return what so many test rows show; nothing where that is enough, as asked for.
-
-    Args:
-        num_test: Rows of the test part.
-        num_rows: Rows of all parts.
-        is_asked: Whether the caller chose the share.
 
     >>> notes_of_test(67, 270, is_asked=False)[0][:58]
     '67 test rows, 25% of all, show a score to within 0.12 and '

@@ -188,11 +188,7 @@ class PrepareRequest(FileRequest):
         return next((rule for rule in self.rules if isinstance(rule, dict)), {})
 
     def digest_of(self, content: str) -> str:
-        """Return a short hash of what a person is shown: a file, a mapping, every other choice.
-
-        Args:
-            content: The sha256 of the file.
-        """
+        """Return a short hash of what a person is shown: a file's sha256, and every choice."""
         mapping = (self.mapping or ColumnMapping()).model_dump_json(exclude_defaults=True)
         others = self.model_dump_json(exclude_defaults=True, exclude=NOT_SHOWN)
         return hashlib.sha256((content + mapping + others).encode()).hexdigest()[:16]

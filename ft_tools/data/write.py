@@ -44,16 +44,8 @@ def write_rows(
 ) -> list[tuple[int, int]]:
     """Write each row into the file of its part; together the files hold all rows of the input.
 
-    Args:
-        scan: What was read.
-        parts: Of each example, a `Part`.
-        staging: Folder to write to.
-        tick: Told now and then how far it is.
-        files: Which files there are.
-        to_mask: Examples whose personal data is masked, beside what was masked in all.
-
-    Returns:
-        What the rows of the test part are known by.
+    In the examples `to_mask` personal data is masked, beside what was masked in all. Returns what
+    the rows of the test part are known by.
 
     Raises:
         BadData: The input changed since it was scanned.

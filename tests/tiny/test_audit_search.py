@@ -136,21 +136,22 @@ def pair(rejected, prompt="How many strings has a violin?"):
     return {"prompt": prompt, "chosen": LIKED, "rejected": rejected}
 
 
-def test_pairs_are_near_only_with_near_rejected_answers_and_leak_with_any(workspace, search):
-    one, other = "Nobody knows that, I am sorry.", "Trumpets have three valves."
-    near = "How many strings has a violin got?"
-    rows = [pair(one), pair(other, near), pair("Nobody knows that, I'm sorry.", near)]
-    names = "near_duplicate", "validation_leak"
-    assert lines(audit(workspace, search, rows)[0], *names) == [[3], []]
-    assert lines(audit(workspace, search, rows[1:], [pair(one)])[0], *names) == [[], [1, 2]]
+NEAR = "How many strings has a violin got?"
+BY_PAIRS = [
+    pair("Nobody knows that, I am sorry."),
+    pair("Trumpets have three valves.", NEAR),
+    pair("Nobody knows that, I'm sorry.", NEAR),
+]
+BY_MARKS = [
+    {"prompt": NEAR if at else BY_PAIRS[0]["prompt"], "completion": LIKED, "label": label}
+    for at, label in enumerate((True, False, True))
+]
 
 
-def test_marked_answers_are_near_only_with_the_same_mark_and_leak_with_any(workspace, search):
-    asked = ("How many strings has a violin?", "How many strings has a violin got?")
-    rows = [
-        {"prompt": asked[at > 0], "completion": LIKED, "label": label}
-        for at, label in enumerate((True, False, True))
-    ]
+@pytest.mark.parametrize("rows", [BY_PAIRS, BY_MARKS])
+def test_pairs_and_marks_are_near_only_with_the_same_other_side_and_leak_with_any(
+    workspace, search, rows
+):
     names = "near_duplicate", "validation_leak"
     assert lines(audit(workspace, search, rows)[0], *names) == [[3], []]
     assert lines(audit(workspace, search, rows[1:], rows[:1])[0], *names) == [[], [1, 2]]

@@ -165,37 +165,31 @@ def pair(chosen, rejected, prompt=ASKED):
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
+def marked(answer, label, prompt=ASKED):
+    return {"prompt": prompt, "completion": answer, "label": label}
+
+
+MARKED = [marked(GOOD, True), marked(BAD, False), marked(GOOD, False), marked(f"{GOOD}.", True)]
+
+
 @pytest.mark.parametrize(
     ("rows", "near", "conflicting"),
     [
         ([pair(GOOD, BAD), pair(GOOD, WORSE), pair(GOOD, f"{BAD}!", f"{ASKED}?")], [3], []),
         ([pair(GOOD, BAD), pair(BAD, GOOD), pair(GOOD, WORSE)], [], [1, 2]),
+        (MARKED, [4], [1, 3]),
+        (MARKED[:2], [], []),
     ],
 )
-def test_pairs_are_twins_with_the_same_rejected_answer_and_conflict_if_reversed(
+def test_pairs_and_marks_are_twins_with_the_same_other_side_and_conflict_if_reversed(
     audit, rows, near, conflicting
 ):
-    report = audit([*rows, *others(rows[0])])
+    extra = others(rows[0])
+    if "label" in rows[0]:
+        extra = [row | {"label": at % 2 == 0} for at, row in enumerate(extra)]
+    report = audit([*rows, *extra])
     assert lines_of(report, "near_duplicate") == near
     assert lines_of(report, "conflicting_targets") == conflicting
-
-
-def marked(answer, label, prompt=ASKED):
-    return {"prompt": prompt, "completion": answer, "label": label}
-
-
-def test_marked_answers_are_twins_only_with_the_same_mark(audit):
-    rows = [
-        marked(GOOD, True),
-        marked(BAD, False),
-        marked(GOOD, False),
-        marked(f"{GOOD}.", True),
-    ]
-    extra = [row | {"label": at % 2 == 0} for at, row in enumerate(others(rows[0]))]
-    report = audit([*rows, *extra])
-    assert lines_of(report, "near_duplicate") == [4]
-    assert lines_of(report, "conflicting_targets") == [1, 3]
-    assert audit([*rows[:2], *extra]).duplicates.num_conflicting == 0
 
 
 def test_a_near_copy_of_a_validation_pair_leaks_whatever_its_rejected_answer_or_mark(audit):

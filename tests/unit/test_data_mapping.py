@@ -17,7 +17,7 @@ from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
 from tests.creating import chat
 from tests.protocol import calls
-from tests.unit.jsonl import write
+from tests.unit.jsonl import read, write
 
 WORDS = ("parcel", "depot", "refund", "invoice", "account", "password", "delivery", "return")
 
@@ -39,11 +39,8 @@ def prepare(mapping, **others):
 
 
 def lines(workspace, *names):
-    return [
-        json.loads(line)
-        for name in names
-        for line in (workspace / "out" / f"{name}.jsonl").read_text("utf-8").splitlines()
-    ]
+    folder = workspace / "out" if (workspace / "out").exists() else workspace
+    return [one for name in names for one in read(folder / f"{name}.jsonl")]
 
 
 EXAMPLES = ("train", "validation", "test")
@@ -82,18 +79,6 @@ def test_a_column_that_nothing_reads_is_refused_with_its_values_until_it_is_name
     assert made.counts["dropped"] == 10
     kept = {one["messages"][0]["content"] for one in lines(workspace, *EXAMPLES)}
     assert kept == {one["asked"] for one in rows if one["mark"] == "prima"}
-
-
-def test_nested_columns_are_asked_about_and_ignored_with_their_object(workspace):
-    rows = [row(at, meta={"by": {"team": "ab"[at % 2]}, "tags": ["x", "y"]}) for at in range(20)]
-    write(workspace / "d.jsonl", rows)
-    with pytest.raises(BadInput) as refused:
-        prepare_dataset(PrepareRequest(path="d.jsonl", mapping=ASKS))
-    assert "meta.by.team (a 10, b 10)" in str(refused.value)
-    assert "meta.tags[] (x 20, y 20)" in str(refused.value)
-    for ignore in (["meta"], ["*"], ["meta.by", "meta.tags"]):
-        mapping = {**ASKS, "ignore": ignore}
-        assert prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping)).mapping_hash
 
 
 def test_audit_and_launch_ask_about_the_same_columns(workspace):
@@ -353,21 +338,10 @@ def test_patterns_read_each_value_of_a_json_answer_and_those_that_find_nothing_a
     assert [("^Fare$" in note) for note in named] == [True]
 
 
-def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
-    rows = [row(at) for at in range(30)]
-    rows[4] = {"asked": "Mail ada@mail.internal or bo@mail.internal?", "said": "bo@mail.internal"}
-    write(workspace / "d.jsonl", rows)
-    made = prepare(ASKS)
-    assert made.masked == {"email": 1}
-    said = [one["messages"] for one in lines(workspace, *EXAMPLES)]
-    (found,) = [turns for turns in said if "Mail" in turns[0]["content"]]
-    assert [turn["content"] for turn in found] == ["Mail [email] or [email 2]?", "[email 2]"]
-    assert prepare({**ASKS, "mask": []}, output_dir="plain").masked == {}
-
-
 def test_reserved_addresses_are_masked_and_those_of_offices_are_not(workspace):
     rows = [row(at) for at in range(30)]
-    rows[4] = {"asked": "Is it ada@mail.example?", "said": "bo@mail.example, info@mail.example."}
+    said = "bo@mail.example, info@mail.example, ada@mail.example."
+    rows[4] = {"asked": "Is it ada@mail.example?", "said": said}
     write(workspace / "d.jsonl", rows)
 
     def rewritten(folder, **others):
@@ -379,6 +353,14 @@ def test_reserved_addresses_are_masked_and_those_of_offices_are_not(workspace):
 
     made, left = rewritten("default")
     assert (made.masked, left) == ({"email": 1}, ["info@"])
+    assert rewritten("none", mask=[])[0].masked == {}
+    (found,) = [
+        one["messages"] for one in lines(workspace / "default", *EXAMPLES) if "[" in str(one)
+    ]
+    assert [one["content"] for one in found] == [
+        "Is it [email]?",
+        "[email 2], info@mail.example, [email].",
+    ]
     made, left = rewritten("one", mask=["said"])
     assert (made.masked, left) == ({"email": 1}, ["ada@", "info@"])
     made, left = rewritten("all", mask=["*"])

@@ -50,30 +50,6 @@ def german_decimals(folder):
     )
 
 
-def tickets(folder):
-    rows = [
-        {
-            "subject": "Lieferung",
-            "description": a,
-            "comments": [
-                {"author_role": "agent", "body": f"Kunde {at} ist schwierig.", "public": False},
-                {"author_role": "agent", "body": s, "public": True},
-            ],
-        }
-        for at, (a, s) in enumerate(ALL.items())
-    ]
-    (folder / "f.json").write_text(json.dumps({"count": COUNT, "tickets": rows}))
-    turns = {
-        "conversation": "comments",
-        "role": "author_role",
-        "text": "body",
-        "first": "description",
-        "roles": {"agent": "assistant"},
-        "keep": {"public": True},
-    }
-    return "f.json", {"mapping": {"turns": turns, "ignore": ["subject"]}}, ALL
-
-
 def database(folder):
     base = sqlite3.connect(folder / "f.db")
     base.execute("CREATE TABLE asked (id INTEGER, text TEXT)")
@@ -134,28 +110,12 @@ def speakers_by_id(folder):
     return "f.json", {"sheet": "tickets", "mapping": {"turns": turns, "plain_html": True}}, ALL
 
 
-def a_tree_of_turns(folder):
-    def node(at, parent, who, text):
-        return {"id": at, "parent": parent, "message": {"by": who, "parts": [text]}}
-
-    rows = []
-    for at, (a, s) in enumerate(ALL.items()):
-        nodes = [node("r", None, "system", ""), node("q", "r", "user", a)]
-        nodes += [node("x", "q", "assistant", "Sorry."), node("y", "q", "assistant", s)][at % 2 :]
-        rows.append({"mapping": {one["id"]: one for one in nodes}, "current_node": "y"})
-    (folder / "f.json").write_text(json.dumps(rows))
-    turns = {"conversation": "mapping", "role": "message.by", "text": "message.parts", "tree": {}}
-    return "f.json", {"mapping": {"turns": turns, "ignore": ["*"]}}, ALL
-
-
 MAKERS = [
-    a_tree_of_turns,
     remarks_beside_answers,
     speakers_by_id,
     title_above,
     two_sheets,
     german_decimals,
-    tickets,
     database,
 ]
 

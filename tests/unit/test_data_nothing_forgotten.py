@@ -126,13 +126,11 @@ def test_a_conversation_is_as_late_as_its_latest_turn(workspace):
     assert set(asked(workspace, "test")) == {row(at)["asked"] for at in range(30, 40)}
 
 
-@pytest.mark.parametrize("call", ["prepare", "audit"])
-def test_a_column_to_ignore_that_is_misspelt_is_refused_with_the_nearest(workspace, call):
+def test_a_column_to_ignore_that_is_misspelt_is_refused_with_the_nearest(workspace):
     write(workspace / "d.jsonl", [row(at, rating=at % 2, meta={"by": "a"}) for at in range(20)])
     mapping = {**ASKS, "ignore": ["raiting", "meta"]}
-    audited = AuditRequest(path="d.jsonl", mapping=mapping)
     with pytest.raises(BadInput, match=r"'raiting'.*rating"):
-        prepare_dataset(ask(mapping=mapping)) if call == "prepare" else perform(audited)
+        perform(AuditRequest(path="d.jsonl", mapping=mapping))
     shown = prepare_dataset(ask(mapping={**ASKS, "ignore": ["rating", "meta.by"]}))
     assert shown.num_rows == 20
 

@@ -77,30 +77,25 @@ PLACES = {
 def audit(workspace, row, **arguments):
     rows = [row, *({"prompt": f"Say {at}.", "completion": f"It is {at}."} for at in range(11))]
     write(workspace / "d.jsonl", rows)
-    request = AuditRequest(
-        path="d.jsonl", output_dir="out", max_removed_fraction=1.0, near_duplicates="off"
-    )
-    report = perform(request.model_copy(update=arguments))
-    written = {path.name: path.read_text("utf-8") for path in (workspace / "out").iterdir()}
+    arguments = {"output_dir": "out", "max_removed_fraction": 1.0} | arguments
+    report = perform(AuditRequest(path="d.jsonl", near_duplicates="off", **arguments))
+    folder = workspace / arguments["output_dir"]
+    written = {path.name: path.read_text("utf-8") for path in folder.iterdir()}
     return {finding.id for finding in report.findings if 1 in finding.rows}, written
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_key_anywhere_in_an_example_is_found_and_written_nowhere(workspace, place):
-    made, _ = PLACES[place]
-    found, written = audit(workspace, made(KEY))
+def test_keys_and_personal_data_anywhere_in_an_example_are_found_and_written_nowhere(
+    workspace, place
+):
+    made, side = PLACES[place]
+    found, written = audit(workspace, made(f"{KEY} or {MAIL}"), personal_data="mask")
+    assert {name for name in found if "personal" in name} == {f"personal_data_in_{side}"}
     assert "secret" in found
-    assert [name for name, text in written.items() if KEY in text] == []
+    assert [name for name, text in written.items() if KEY in text or MAIL in text] == []
     shown = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples[0]
     assert KEY[:12] not in shown.value
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_personal_data_anywhere_in_an_example_is_found_on_its_side(workspace, place):
-    made, side = PLACES[place]
-    found, written = audit(workspace, made(MAIL), personal_data="mask")
-    assert {name for name in found if "personal" in name} == {f"personal_data_in_{side}"}
-    assert [name for name, text in written.items() if MAIL in text] == []
+    _, written = audit(workspace, made(MAIL), output_dir="mail", personal_data="mask")
     masked = any("[email]" in text for name, text in written.items() if name.endswith(".jsonl"))
     # The cleaned files leave out what stands behind the last answer, and the text of another task.
     left_out = {"a turn behind the last answer", "a tool turn's name", "a rejected answer"}

@@ -59,18 +59,6 @@ def test_contradicting_answers_are_grouped_and_removed_by_a_rule(workspace, rule
         assert (finding.removed, finding.count) == (True, report.removed_by[finding.id])
 
 
-def test_a_test_set_that_its_rows_are_of_is_named_and_can_be_forgotten(workspace):
-    write(workspace / "test.jsonl", map(row, range(60)))
-    audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
-    write(workspace / "d.jsonl", map(row, range(58, 130)))
-    (note,) = [n for n in audit_dataset(AuditRequest(path="d.jsonl")).assumptions if "test" in n]
-    (entry,) = (workspace / FOLDER).iterdir()
-    assert note.startswith("2 rows are among those of test.jsonl, which ")
-    assert str(FOLDER / entry.name) in note
-    entry.unlink()
-    assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {}
-
-
 def test_a_test_set_whose_file_is_gone_or_holds_other_rows_no_longer_counts(workspace):
     def set_aside(rows):
         write(workspace / "test.jsonl", map(row, rows))
@@ -102,6 +90,12 @@ def test_rows_of_a_test_file_are_refused_as_training_data_by_content(workspace):
     (finding,) = [f for f in train.findings if f.id == "test_row"]
     assert (finding.severity, finding.rows) == ("error", [1, 2])
     assert train.removed_by == {"test_row": 2}
+    (note,) = [one for one in train.assumptions if "test" in one]
+    (entry,) = (workspace / FOLDER).iterdir()
+    assert note.startswith("2 rows are among those of test.jsonl, which ")
+    assert str(FOLDER / entry.name) in note
+    entry.unlink()
+    assert audit_dataset(AuditRequest(path="other.jsonl")).removed_by == {}
 
 
 @pytest.mark.parametrize("purpose", ["validation", "test"])

@@ -129,11 +129,8 @@ def mask(text: str, seen: Seen | None = None, form: str = "[{}]") -> str:
 
     Addresses of reserved domains are masked, too: whoever writes them in data may mean somebody.
 
-    Args:
-        text: Of an example.
-        seen: What was found in the example before; the same value gets the same replacement, and
-            another value of the kind a number of its own.
-        form: Without `seen`, what stands in the place of a value of the kind {}.
+    A value that was seen in the example before gets the same replacement, and another value of the
+    kind a number of its own; without `seen`, `form` stands in the place of a value of the kind {}.
     """
     if not may_hold(text):
         return text

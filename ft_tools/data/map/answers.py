@@ -46,11 +46,7 @@ def json_answer(
 ) -> dict[str, Any] | None:
     """Return the answer of a row as an object; None if a value is empty that may not be.
 
-    Args:
-        mapping: Of columns to a JSON object.
-        row: Of the file.
-        found: Counts what `replace` and `plain_html` change, before values get their types.
-        where: The row, for a refusal.
+    What `replace` and `plain_html` change, before values get their types, is counted in `found`.
 
     >>> both = ColumnMapping(answer=["a", "b"], prompt="{c}")
     >>> json_answer(both, {"a": "x", "b": "2"}, Counter()), json_answer(both, {"a": "x"}, Counter())
@@ -129,13 +125,7 @@ def type_in_json(value: Any, *, is_typed: bool) -> str:
 
 
 def property_of(types: Collection[str], values: Mapping[str, int], *, nullable: bool) -> Any:
-    """Return the JSON Schema of a key.
-
-    Args:
-        types: Of its values in JSON.
-        values: How often which text was seen; none if there are too many different.
-        nullable: Whether it may be null.
-    """
+    """Return the JSON Schema of a key with values of these types, and so often these texts."""
     kinds = {*types} - ({"integer"} if "number" in types else set())
     is_few = 0 < len(values) <= MAX_CLASSES and sum(values.values()) >= 2 * len(values)
     about: dict[str, Any] = {"type": "string"}

@@ -91,13 +91,7 @@ def compiled(pattern: str) -> Any:
 
 
 def in_time(method: str, pattern: str, where: str, *given: Any) -> Any:
-    """Return what a method of a compiled pattern finds within its time.
-
-    Args:
-        method: search or subn.
-        pattern: The caller's.
-        where: What it reads, for the refusal.
-        given: To the method.
+    """Return what a method of a compiled pattern, search or subn, finds within its time.
 
     Raises:
         BadInput: It needs too long.

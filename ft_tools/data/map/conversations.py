@@ -97,12 +97,7 @@ def joined(
     Of a table with one row per turn all rows are held in memory, as the turns of a conversation
     need not stand together; a row with a list of turns is a conversation of its own. Rows that
     cannot be read or belong to no conversation stay rows of their own, so that they are counted.
-
-    Args:
-        mapping: Says where the turns are.
-        rows: Of a file.
-        joining: Counts what is left out.
-        others: Columns that are read beside those of the mapping.
+    `others` are columns that are read beside those of the mapping.
     """
     turns = mapping.turns
     assert turns is not None

@@ -16,11 +16,7 @@ PLAIN_HTML = "plain_html"
 def mask_example(example: Example) -> list[str]:
     """Replace secrets and personal data in all that an example says, its tools included.
 
-    Args:
-        example: Is changed.
-
-    Returns:
-        The kind of each value that was found, which has one replacement in the whole example.
+    Returns the kind of each value that was found; it has one replacement in the whole example.
     """
     turns = [*example.messages, *example.chosen, *example.rejected]
     parts = [*map(content_of, turns), example.text or ""]
@@ -43,11 +39,7 @@ def replace_in(
 ) -> "Counter[str]":
     """Replace in all turns, in the arguments of calls and in tools; return places by pattern.
 
-    Args:
-        example: Is changed.
-        patterns: Regular expression -> text that stands for what it finds.
-        where: The row, for a refusal.
-        html_of: Roles in whose turns HTML becomes plain text first.
+    In turns of the roles `html_of` HTML becomes plain text first.
 
     Raises:
         BadInput: A pattern needs too long.

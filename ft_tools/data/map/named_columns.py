@@ -164,8 +164,7 @@ class NamedColumns:
     def problems(self, *, is_sample: bool) -> list[str]:
         """Return what is wrong with columns: not there, or with values that nobody decided about.
 
-        Args:
-            is_sample: Whether only the first rows were read: others may have the named values.
+        Rows behind a sample may have the values that are named.
         """
         found = [self._missing(name) for _, name in self.unmet] if self._known else []
         for key, chooser in self._choosers.items():

@@ -53,13 +53,7 @@ class Benchmarks:
         return len(self.questions)
 
     def matches(self, prompt: str, turns: Sequence[str] = (), answer: str = "") -> list[str]:
-        """Return the finding's id if a question of a benchmark is in an example.
-
-        Args:
-            prompt: All that was said before the answer.
-            turns: The questions in it, each of which may be a short one.
-            answer: What is trained on, which may hold a question, too.
-        """
+        """Return the finding's id if a question is in a prompt, one of its turns, or an answer."""
         return ["benchmark_ngram"] if self._runs.holds((prompt, *turns, answer)) else []
 
 

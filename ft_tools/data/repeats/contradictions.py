@@ -41,18 +41,9 @@ def resolve(
 ) -> list[list[int]]:
     """Remove contradicting examples: by majority, all but the latest answer, or all (drop).
 
-    A copy that was removed before still votes for its answer, with its own rank.
-
-    Args:
-        ledger: The examples.
-        groups: As `find` returned them.
-        rule: Which answer stays.
-        time_of: Of an example, for the latest one; of equal ones the order of the file decides.
-        ranks: Of the examples, if the rule is which of them are preferred.
-
-    Returns:
-        The groups that stay as they are: all with `keep`, and those of which several answers are
-        preferred alike.
+    A copy that was removed before still votes for its answer, with its own rank. Of equal times the
+    order of the file decides. Returns the groups that stay as they are: all with `keep`, and those
+    of which several answers are preferred alike.
     """
     if rule == "keep":
         return groups

@@ -38,14 +38,9 @@ def find_lexical(
     most_work: int = MAX_WORK,
     differ: Callable[[int, int], bool] = lambda *_: False,
 ) -> Near:
-    """Look for near-duplicates by their words, and say why by these.
+    """Look for near-duplicates by their words, and note why by these; empty: no model is there.
 
-    Args:
-        scanned: The rows.
-        request: Of the audit.
-        why: Why by words; empty: no model is there.
-        most_work: After which the search ends.
-        differ: Whether the rows of two lines are no repetition, whatever their words.
+    `differ` says of two lines whether their rows are no repetition, whatever their words.
     """
     if request.near_duplicates == "off":
         return Near(0, "not looked for")

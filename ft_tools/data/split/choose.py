@@ -68,12 +68,7 @@ def can_hold_out(ledger: Ledger, kept: Sequence[int], fraction: float) -> bool:
 
 
 def by_wording(ledger: Ledger, groups: Sequence[Bundle]) -> list[Bundle]:
-    """Put the groups together that have a wording in common.
-
-    Args:
-        ledger: With the words of the prompts.
-        groups: Rows that stay together for other reasons.
-    """
+    """Put the groups together that have a wording in common."""
     # numpy comes with it, which tools that compare nothing do without.
     from ft_tools.similarity.wordings import wordings_of
 
@@ -104,13 +99,7 @@ def label_counts(ledger: Ledger, labels: Labels) -> dict[str, "Counter[str]"]:
 
 
 def classes_of(ledger: Ledger, labels: Labels, kept: Iterable[int]) -> Classes:
-    """Return the classes that each row teaches; nothing where answers are no classes.
-
-    Args:
-        ledger: With the answers.
-        labels: Empty if they were not read.
-        kept: The rows.
-    """
+    """Return the classes that each row teaches; nothing where answers are no classes."""
     counts = label_counts(ledger, labels) if labels else {}
     if names := {name for name, values in counts.items() if are_classes(values)}:
         return {
@@ -131,14 +120,8 @@ def choose(
 ) -> list[Bundle]:
     """Return whole bundles with about as many rows as are wanted, in proportion to the strata.
 
-    Args:
-        ledger: With the strata of the rows.
-        bundles: To choose from.
-        wanted: Rows.
-        seed: Of the draw.
-        classes: Those that a row teaches, in proportion too: of each at least one bundle is left
-            over, to be trained on. With these, bundles of wordings may be more rows than are
-            wanted.
+    Classes that the rows teach are in proportion too, and of each at least one bundle is left over
+    to be trained on; with these, bundles of wordings may be more rows than are wanted.
     """
     drawn = sorted(bundles, key=lambda one: _draw(seed, ledger.lines[one.rows[0]]))
     share = wanted / max(1, sum(len(one.rows) for one in drawn))
@@ -177,11 +160,7 @@ def choose(
 class _Shares:
     """How many rows of each class a part still lacks, by field.
 
-    Args:
-        bundles: To choose from.
-        share: Of the rows that is wanted.
-        names: The classes of a row.
-        least: Rows of a class that are wanted; those of fewer are in no proportion.
+    Classes of which less than `least` rows are wanted are in no proportion.
     """
 
     def __init__(

@@ -96,16 +96,9 @@ def split(
 ) -> Split:
     """Choose the rows that are held out, so that nothing is on two sides.
 
-    Args:
-        ledger: With links between the rows that stay together; with the words of the prompts, if
-            they follow few templates.
-        kept: Its rows to divide.
-        shares: Of these that are wanted.
-        few_wordings: Whether the prompts follow few templates, which are held out whole then.
-        labels: Of the answers, if they were read.
-        tested: Rows of earlier test sets.
-        trained: Rows that runs were trained on.
-        time_of: Makes the latest rows the test part; rows that belong to these are removed.
+    Rows that are linked stay together; where prompts follow few templates (`few_wordings`, with the
+    words of the prompts in the ledger), these are held out whole. `time_of` makes the latest rows
+    the test part; rows that belong to these are removed.
     """
     # Links what stays together.
     groups = groups_of(ledger, kept)

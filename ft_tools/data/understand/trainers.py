@@ -102,14 +102,7 @@ class TrainerCounts:
             counts[why] += 1
 
     def add(self, example: Example, row: Any, *, broken: bool, too_long: tuple[str, str]) -> None:
-        """Count an example.
-
-        Args:
-            example: As it was read.
-            row: What it was read of.
-            broken: Whether something is wrong with its structure.
-            too_long: What its length costs it in TRL and in Axolotl; empty for nothing.
-        """
+        """Count an example, and what its length costs it in TRL and in Axolotl, if anything."""
         columns = row if isinstance(row, Mapping) else {}
         turns = list(_turns(example, columns))
         for (name, (_, rule)), by_length in zip(TRAINERS.items(), too_long, strict=True):
