@@ -64,7 +64,7 @@ def read_held_out(
     mapping: ColumnMapping | None = None,
     cluster_field: str | None = None,
     max_examples: int | None = None,
-    left_out: "Counter[str] | None" = None,
+    left_out: Counter[str] | None = None,
 ) -> list[HeldOut]:
     """Read a file of conversations, or of prompts with completions, or of rows that are mapped.
 
@@ -80,24 +80,21 @@ def read_held_out(
         BadData: A line is no example, or has no wanted answer; file and line are named.
         BadInput: The mapping does not fit the file.
     """
-    found: list[HeldOut] = []
+    found, skipped = list[HeldOut](), Counter[str]() if left_out is None else left_out
     rows = read_examples(path) if mapping is None else _mapped(path, mapping)
     for line, example in rows:
-        reason = example if isinstance(example, str) else _reason(example)
-        if not reason and not isinstance(example, str):
+        if isinstance(example, str):
+            skipped[example] += 1
+        elif "completion" in example and example.get("label") is False:
+            # As rows of KTO are marked.
+            skipped["marked_bad"] += 1
+        else:
             found.append(_held_out(path, line, example, cluster_field))
-        elif left_out is not None:
-            left_out[reason] += 1
         if len(found) == max_examples:
             break
     if not found:
         raise BadData(path, "has no examples", f"pass a JSONL file, one object per line; {CONVERT}")
     return found
-
-
-def _reason(example: dict[str, Any]) -> str:
-    """Return why a row is left out: its answer is marked bad (KTO); empty if it is not."""
-    return "marked_bad" if "completion" in example and example.get("label") is False else ""
 
 
 def _mapped(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -48,9 +48,7 @@ class Metric:
     @property
     def sign(self) -> float:
         """Return what a value is multiplied with so that larger is better; 0: neither is."""
-        if self.higher_is_better is None:
-            return 0.0
-        return 1.0 if self.higher_is_better else -1.0
+        return {None: 0.0, True: 1.0, False: -1.0}[self.higher_is_better]
 
 
 ROWS = (
@@ -141,7 +139,7 @@ def score_outputs(
     found = {}
     for row in (row for request in requests for row in asked_for(request)):
         if row.score is not None:
-            found[row.name] = [row.score(*pair) for pair in zip(outputs, references, strict=True)]
+            found[row.name] = list(map(row.score, outputs, references))
         elif row.score_set is not None:
             found[row.name] = row.score_set(outputs, references)
     return found

@@ -51,7 +51,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         return json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_object
+            text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_object
         )
     except (ValueError, RecursionError):
         return None
@@ -157,9 +157,12 @@ def tool_calls(text: str) -> list[str] | None:
     Read are `<tool_call>{...}</tool_call>` blocks, or one JSON object or list; names are `name`,
     arguments `arguments` or `parameters`, as an object or as JSON in a string.
     """
-    blocks = _tool_call_blocks(text) or [text]
-    calls: list[str] = []
-    for block in blocks:
+    blocks, end, calls = list[str](), 0, list[str]()
+    # Linear, unlike a pattern that backtracks from each start.
+    while (at := text.find(_CALL, end)) >= 0 and (stop := text.find(_CALL_END, at)) >= 0:
+        blocks.append(text[at + len(_CALL) : stop].strip())
+        end = stop + len(_CALL_END)
+    for block in blocks or [text]:
         value = parse_json(block)
         for call in value if isinstance(value, list) else [value]:
             if isinstance(call, dict) and isinstance(call.get("function"), dict):
@@ -171,20 +174,6 @@ def tool_calls(text: str) -> list[str] | None:
                 arguments = parse_json(arguments)
             calls.append(json.dumps([call["name"], arguments], sort_keys=True))
     return sorted(calls) or None
-
-
-def _tool_call_blocks(text: str) -> list[str]:
-    """Return the text between tags; linear, unlike a pattern that backtracks from each start."""
-    blocks = []
-    end = 0
-    while (at := text.find(_CALL, end)) >= 0 and (stop := text.find(_CALL_END, at)) >= 0:
-        blocks.append(text[at + len(_CALL) : stop].strip())
-        end = stop + len(_CALL_END)
-    return blocks
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
 
 
 def _finite(text: str) -> float:

@@ -59,14 +59,10 @@ def read(path: Path) -> dict[Key, Answer]:
     return saved
 
 
-def find(key: str) -> tuple[str | None, set[tuple[str, int]]]:
-    """Return the run with the most answers of the same system, and their sets and lines."""
-    best: tuple[str | None, set[tuple[str, int]]] = (None, set())
-    for run_dir in earlier_runs():
-        known = set(of_system(run_dir, key))
-        if len(known) > len(best[1]):
-            best = (run_dir.name, known)
-    return best
+def find(key: str) -> tuple[str, Mapping[tuple[str, int], Answer]]:
+    """Return the run with the most answers of the same system, and these; ("", {}) without one."""
+    found = ((run_dir.name, of_system(run_dir, key)) for run_dir in earlier_runs())
+    return max(found, key=lambda one: len(one[1]), default=("", {}))
 
 
 def earlier_runs() -> list[Path]:

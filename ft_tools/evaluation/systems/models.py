@@ -1,6 +1,7 @@
 """Find the models of a comparison, where they fit, and how prompts are written for them."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs.state import directory
 
 MLX = "mlx"
+TEXT_FORMS = {"prompt_completion_text", "pairs_text", "text"}
 # Further arguments of an adapter that MLX does not compute.
 NOT_COMPUTED = ("lora_bias", "alora_invocation_tokens")
 
@@ -91,13 +93,12 @@ class Models:
 
 def find_models(request: EvaluateRequest) -> Models:
     """Resolve every model that the request names."""
-    if request.model is not None:
-        tuned = find_model(request.model)
-        baseline = find_baseline(tuned, request.baseline)
-        if baseline is None:
-            return Models({"tuned": tuned}, tuned)
-        return Models({"baseline": baseline, "tuned": tuned}, tuned, baseline)
-    return Models({s.name: find_model(s.model) for s in request.all_systems() if s.model})
+    if request.model is None:
+        return Models({s.name: find_model(s.model) for s in request.systems if s.model})
+    tuned = find_model(request.model)
+    baseline = find_baseline(tuned, request.baseline)
+    below = {"baseline": baseline} if baseline else {}
+    return Models({**below, "tuned": tuned}, tuned, baseline)
 
 
 def load_plan(
@@ -115,7 +116,12 @@ def load_plan(
     if not sizes:
         return None
     largest = max(sizes, key=lambda size: size.num_params)
-    machine = mlx_machine() if on_mlx else this_machine(device)
+    machine = this_machine(CPU if on_mlx else device)
+    if on_mlx and is_apple_silicon():
+        # Of a Mac's memory its GPU may take a part.
+        with contextlib.suppress(UnknownName):
+            usable = (facts.gpu(mac_name()).usable_gib or math.inf) * 2**30
+            machine = Machine((), int(min(machine.ram_bytes, usable)))
     # Each engine has 4 bits of its own, which the other does not read.
     wanted = (found for s in sources if (found := quantization_of(s)))
     trained = next((found for found in wanted if ("bits" in found) == on_mlx), None)
@@ -137,46 +143,29 @@ def decide(
     Raises:
         Refused: It fits nowhere.
     """
-    choices = [
-        (found, quantization)
-        for quantization in (None, *([trained] if trained else []))
-        if (found := _place(size, machine, four_bit=quantization is not None, on_mlx=on_mlx))
-    ]
-    # The sort is stable: among equals 16 bits come first.
-    for found, quantization in sorted(choices, key=lambda one: one[0].device == CPU):
-        return LoadPlan(
-            device=device,
-            place=MLX if on_mlx else found.device,
-            dtype=found.dtype,
-            four_bit=found.four_bit,
-            quantization=quantization,
-            num_bytes=found.num_bytes,
+    choices: list[Placement] = []
+    for four_bit in (False, True) if trained else (False,):
+        if on_mlx and is_apple_silicon():
+            # MLX computes in 16 bits on a Mac.
+            own = candidates(size, machine.without_cards(), ["bfloat16"], four_bit=four_bit)
+        else:
+            own = running_places(size, machine, four_bit=four_bit)
+        choices += [*own][:1]
+    if not choices:
+        raise Refused(
+            f"evaluating takes {shortage(size, machine, four_bit=trained is not None)}; use a "
+            "larger machine, or evaluate a GGUF file of the model"
         )
-    raise Refused(
-        f"evaluating takes {shortage(size, machine, four_bit=trained is not None)}; use a larger "
-        "machine, or evaluate a GGUF file of the model"
+    # Among equals 16 bits come first.
+    found = min(choices, key=lambda one: one.device == CPU)
+    return LoadPlan(
+        device=device,
+        place=MLX if on_mlx else found.device,
+        dtype=found.dtype,
+        four_bit=found.four_bit,
+        quantization=trained if found.four_bit else None,
+        num_bytes=found.num_bytes,
     )
-
-
-def mlx_machine() -> Machine:
-    """Describe this machine as MLX sees it: on a Mac, the memory that its GPU may take."""
-    machine = this_machine(CPU)
-    with contextlib.suppress(UnknownName):
-        usable = facts.gpu(mac_name()).usable_gib if is_apple_silicon() else None
-        if usable is not None:
-            return Machine((), min(machine.ram_bytes, int(usable * 2**30)))
-    return machine
-
-
-def _place(
-    size: ModelSize, machine: Machine, *, four_bit: bool, on_mlx: bool = False
-) -> Placement | None:
-    """Return the best placement; MLX computes in 16 bits on a Mac."""
-    if on_mlx and is_apple_silicon():
-        found = candidates(size, machine.without_cards(), ["bfloat16"], four_bit=four_bit)
-    else:
-        found = running_places(size, machine, four_bit=four_bit)
-    return next(iter(found), None)
 
 
 def quantization_of(source: ModelSource) -> dict[str, object] | None:
@@ -265,25 +254,17 @@ def choose_rendering(
     Raises:
         BadInput: The chat template is asked for and no model has one.
     """
-    templates = [chat_template(source) for source in sources]
-    known = not sources or any(templates)
-    known = known or any(s.path is None or s.kind == "gguf" for s in sources)
-    if asked == "plain":
-        return "plain"
-    if asked == "chat":
-        if not known:
-            named = ", ".join(repr(source.name) for source in sources)
-            raise BadInput(f'no chat template in {named}; pass rendering="plain"')
-        return "chat"
-    if examples and not examples[0].messages and any(map(_trained_on_text, sources)):
-        return "plain"
-    return "chat" if known else "plain"
-
-
-def _trained_on_text(source: ModelSource) -> bool:
-    dataset = directory.plan_of(source.run_id).get("dataset")
-    form = dataset.get("format") if isinstance(dataset, dict) else None
-    return form in {"prompt_completion_text", "pairs_text", "text"}
+    unseen = [source for source in sources if source.path is None or source.kind == "gguf"]
+    known = not sources or bool(unseen) or any(map(chat_template, sources))
+    if asked == "chat" and not known:
+        named = ", ".join(repr(source.name) for source in sources)
+        raise BadInput(f'no chat template in {named}; pass rendering="plain"')
+    if asked == "auto":
+        trained = [directory.plan_of(source.run_id).get("dataset") for source in sources]
+        forms = {one.get("format") for one in trained if isinstance(one, dict)}
+        is_text = bool(examples) and not examples[0].messages and not TEXT_FORMS.isdisjoint(forms)
+        return "plain" if is_text or not known else "chat"
+    return asked
 
 
 def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bool, str]:
@@ -301,7 +282,10 @@ def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tup
     if not asked and not (loaded and request.device == "auto" and is_apple_silicon()):
         return False, ""
     missing = None if is_installed() else MissingExtra("mlx", "mlx_lm")
-    problem = str(missing) if missing else _problem(request, loaded)
+    problem = "" if loaded else "no model of this evaluation is loaded by transformers or MLX"
+    if request.lm_eval_tasks:
+        problem = "lm_eval_tasks run with torch only"
+    problem = str(missing or problem or next(filter(None, map(_against, loaded)), ""))
     if not asked:
         return not problem, problem
     if missing:
@@ -311,30 +295,20 @@ def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tup
     return True, ""
 
 
-def _problem(request: EvaluateRequest, sources: Sequence[ModelSource]) -> str:
-    """Return why MLX cannot compute these; empty if it can."""
-    if not sources:
-        return "no model of this evaluation is loaded by transformers or MLX"
-    if request.lm_eval_tasks:
-        return "lm_eval_tasks run with torch only"
-    return next((why for source in sources if (why := _against(source))), "")
-
-
 def _against(source: ModelSource) -> str:
+    """Return why MLX cannot compute a model; empty if it can."""
     if source.path is None:
         return f"the files of {source.name} are not on this machine yet"
     config = model_folder.config(Path(source.path))
-    kind = config.get("model_type")
-    if kind not in model_types():
-        return f"mlx-lm has no model type {brief(repr(kind))}"
-    if "text_config" in config:
-        return f"{source.name} takes more than text"
-    if "quantization_config" in config:
-        return f"the weights of {source.name} are quantized already"
     adapter = model_folder.adapter_config(Path(source.adapter)) if source.adapter else {}
-    if adapter.get("peft_type", "LORA") != "LORA":
-        return f"an adapter of type {brief(adapter['peft_type'])} is not supported, only LORA"
-    if str(adapter.get("bias", "none")) != "none":
-        return "an adapter with bias is not supported"
-    name = next((name for name in (*NOT_PLAIN, *NOT_COMPUTED) if adapter.get(name)), "")
-    return f"an adapter with {name} is not supported" if name else ""
+    kind, tuner = config.get("model_type"), adapter.get("peft_type", "LORA")
+    odd = next((name for name in (*NOT_PLAIN, *NOT_COMPUTED) if adapter.get(name)), "")
+    reasons = {
+        f"mlx-lm has no model type {brief(repr(kind))}": kind not in model_types(),
+        f"{source.name} takes more than text": "text_config" in config,
+        f"the weights of {source.name} are quantized already": "quantization_config" in config,
+        f"an adapter of type {brief(tuner)} is not supported, only LORA": tuner != "LORA",
+        "an adapter with bias is not supported": str(adapter.get("bias", "none")) != "none",
+        f"an adapter with {odd} is not supported": odd,
+    }
+    return next((why for why, holds in reasons.items() if holds), "")

@@ -75,16 +75,7 @@ def plan_system(
     Raises:
         BadInput: The budget is too small, a key or file is missing, or there are no classes.
     """
-    pool = Pool([], 0)
-    if spec.examples is not None:
-        pool = read_pool(spec.examples, held_out_path, sets[HELD_OUT])
-        if spec.baseline == "tf_idf":
-            _require_classes([one.reference for one in pool.examples], spec.examples.path)
-        finds_nearest = spec.baseline == "nearest_example" or (
-            not spec.baseline and spec.examples.choose == "nearest"
-        )
-        if finds_nearest and find_minilm() is None:
-            raise MissingExtra("data", "all-MiniLM-L6-v2")
+    pool = _read_pool(spec, held_out_path, sets[HELD_OUT])
     grammar = require_grammar(spec, [example.reference for example in sets[HELD_OUT]])
     files = files_of(spec)
     max_new_tokens = spec.decoding.max_new_tokens or int(settings["max_new_tokens"])
@@ -93,44 +84,57 @@ def plan_system(
     own: dict[str, Any] = {"max_new_tokens": max_new_tokens, "grammar": grammar}
     own["pool"] = [example.line for example in pool.examples]
     key = _key(spec, made, files, {**settings, **own})
-    run_id, known = answers.find(key) if reuse else (None, set())
+    run_id, known = answers.find(key) if reuse else ("", {})
     asked = [(kind, example) for kind, examples in sets.items() for example in examples]
     missing = [one for kind, one in asked if (kind, one.line) not in known]
     num_reused = len(asked) - len(missing)
-    plan = SystemPlan(
+    document = "" if spec.baseline else read_document(spec)
+    shown = pool.examples[: spec.examples.num] if spec.examples else []
+    inputs = [asked_as(spec, one, shown, document) for one in missing if not spec.baseline]
+    turns = [[str(turn.get("content") or "") for turn in messages_of(one)] for one in inputs]
+    characters = [sum(map(len, texts)) for texts in turns]
+    return SystemPlan(
         name=spec.name,
         kind=spec.kind,
         model=made,
         num_questions=len(missing),
+        estimated_input_tokens=sum(characters) // CHARACTERS_PER_TOKEN,
+        longest_input_tokens=max(characters, default=0) // CHARACTERS_PER_TOKEN,
         files_sha256=files,
         num_examples_removed=pool.num_removed,
         answers_key=key,
         reused_from=run_id if num_reused else None,
         num_reused=num_reused,
         max_new_tokens=max_new_tokens,
+        **budget_of(spec, len(missing)),
     )
-    if spec.baseline is not None:
-        return plan
-    document = read_document(spec)
-    shown = pool.examples[: spec.examples.num] if spec.examples else []
-    inputs = [messages_of(asked_as(spec, example, shown, document)) for example in missing]
-    characters = [sum(len(str(turn.get("content") or "")) for turn in turns) for turns in inputs]
-    tokens = {
-        "estimated_input_tokens": sum(characters) // CHARACTERS_PER_TOKEN,
-        "longest_input_tokens": max(characters, default=0) // CHARACTERS_PER_TOKEN,
-    }
-    return plan.model_copy(update=tokens | budget_of(spec, len(missing)))
 
 
-def _require_classes(references: Sequence[str], path: str) -> None:
-    """Refuse answers that are free text: there is nothing to classify."""
-    columns = columns_of(references).values()
-    if not any(map(has_classes, columns)):
+def _read_pool(spec: SystemSpec, held_out_path: Path, held_out: Sequence[HeldOut]) -> Pool:
+    """Return the examples that a system learns from or is shown.
+
+    Raises:
+        BadInput: They are free text, where there is nothing to classify.
+        MissingExtra: The nearest are asked for, and what finds them is not installed.
+    """
+    shots = spec.examples
+    if shots is None:
+        return Pool([], 0)
+    pool = read_pool(shots, held_out_path, held_out)
+    is_classifier = spec.baseline == "tf_idf"
+    known = [one.reference for one in pool.examples if is_classifier]
+    columns = columns_of(known).values()
+    if is_classifier and not any(map(has_classes, columns)):
         counts = ", ".join(str(len(set(values))) for values in columns)
+        num, path = len(pool.examples), shots.path
         raise BadInput(
-            f"tf_idf predicts classes, and the {len(references)} answers of {path!r} have {counts} "
-            f"different values (2 to {MAX_CLASSES} are needed); use baseline nearest_example"
+            f"tf_idf predicts classes, and the {num} answers of {path!r} have {counts} different "
+            f"values (2 to {MAX_CLASSES} are needed); use baseline nearest_example"
         )
+    wanted = spec.baseline or shots.choose
+    if wanted in {"nearest", "nearest_example"} and find_minilm() is None:
+        raise MissingExtra("data", "all-MiniLM-L6-v2")
+    return pool
 
 
 def files_of(spec: SystemSpec) -> dict[str, str]:

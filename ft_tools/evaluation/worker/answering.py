@@ -27,7 +27,11 @@ def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
         Set -> system -> answers, the systems in the order of the request.
     """
     answers: dict[tuple[str, str], list[Answer]] = {}
-    for plan in sorted(state.plan.systems, key=_weights_of):
+    by_weights = sorted(
+        state.plan.systems,
+        key=lambda one: (one.model.load_from, not one.model.adapter) if one.model else ("", False),
+    )
+    for plan in by_weights:
         spec = state.specs[plan.name]
         if spec.baseline is None:
             # Simple ones take no time that is worth an event.
@@ -86,11 +90,6 @@ def ask_endpoint(
             ]
     finally:
         client.close()
-
-
-def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
-    files = plan.model
-    return (files.load_from, files.adapter is None) if files else ("", False)
 
 
 def _ask(

@@ -58,7 +58,11 @@ def decode(
         The new tokens of each row; ignore what follows the first end token.
     """
     pad = ends[0] if ends else 0
-    known = shared_tokens(rows) if _may_share(model, rows) else 0
+    known = shared_tokens(rows) if len(rows) > 1 else 0
+    layers = DynamicCache(config=model.config).layers
+    # A gap in the cache is harmless, but not in windows, nor in a running state.
+    if known < MIN_SHARED_TOKENS or {DynamicLayer} != {*map(type, layers)}:
+        known = 0
     width = max(map(len, rows))
     device = model.device
     # Padding goes between the shared beginning and the rest; its mask keeps it out of everything.
@@ -90,20 +94,6 @@ def decode(
     return rows_made
 
 
-def require_finite(computed: torch.Tensor) -> None:
-    """Refuse what a model computed that is no number, of which no answer can be made.
-
-    Raises:
-        Refused: Something is infinite or not a number.
-    """
-    if not torch.isfinite(computed).all():
-        raise Refused(
-            "the model computes numbers that are not finite: its weights are damaged, or its "
-            "activations exceed the numbers it is computed in; train again from an earlier "
-            'checkpoint, or evaluate with device="cpu"'
-        )
-
-
 def shared_tokens(rows: Sequence[list[int]]) -> int:
     """Return how many tokens all rows begin with; at least one of each row is left to continue.
 
@@ -114,14 +104,6 @@ def shared_tokens(rows: Sequence[list[int]]) -> int:
     first, last = min(rows), max(rows)
     most = min(map(len, rows)) - 1
     return next((i for i in range(most) if first[i] != last[i]), most)
-
-
-def _may_share(model: Any, rows: Sequence[list[int]]) -> bool:
-    """Return whether a gap in the cache is harmless: not in windows, nor in a running state."""
-    if len(rows) < 2 or shared_tokens(rows) < MIN_SHARED_TOKENS:
-        return False
-    layers = DynamicCache(config=model.config).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def _greedy(
@@ -151,23 +133,15 @@ def _greedy(
             if steps.keep(kept):
                 input_ids, alive, ended = input_ids[kept], alive[kept], ended[kept]
         scores = steps.logits(input_ids)
-        if constrained is not None:
-            _mask(scores, constrained, alive, input_ids[:, start:])
+        for row, answer in enumerate(alive.tolist() if constrained is not None else ()):
+            last = int(input_ids[row, -1]) if input_ids.shape[1] > start else None
+            allowed = torch.from_numpy(constrained.allowed(answer, last)).to(scores.device)
+            scores[row].masked_fill_(~allowed, -torch.inf)
         chosen = scores.argmax(dim=-1)
         made[alive, input_ids.shape[1] - start] = chosen
         input_ids = torch.cat([input_ids, chosen[:, None]], dim=-1)
         ended |= stopping_criteria(input_ids, None)
     return made
-
-
-def _mask(
-    scores: torch.Tensor, constrained: Answers, alive: torch.Tensor, made: torch.Tensor
-) -> None:
-    """Take the tokens that are not allowed out of the scores `(rows, vocabulary)`."""
-    for row, answer in enumerate(alive.tolist()):
-        last = int(made[row, -1]) if made.shape[1] else None
-        allowed = torch.from_numpy(constrained.allowed(answer, last)).to(scores.device)
-        scores[row].masked_fill_(~allowed, -torch.inf)
 
 
 class TorchSteps:
@@ -180,7 +154,11 @@ class TorchSteps:
         self._fresh = start - num_known
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the logits of each row's next token `(rows, vocabulary)`, in float32."""
+        """Return the logits of each row's next token `(rows, vocabulary)`, in float32.
+
+        Raises:
+            Refused: Something is infinite or not a number, of which no answer can be made.
+        """
         inputs = self._model.prepare_inputs_for_generation(
             ids,
             next_sequence_length=self._fresh,
@@ -194,7 +172,12 @@ class TorchSteps:
         )
         self._fresh = 1
         logits: torch.Tensor = outputs.logits[:, -1].float()
-        require_finite(logits.amax(dim=-1))
+        if not torch.isfinite(logits.amax(dim=-1)).all():
+            raise Refused(
+                "the model computes numbers that are not finite: its weights are damaged, or its "
+                "activations exceed the numbers it is computed in; train again from an earlier "
+                'checkpoint, or evaluate with device="cpu"'
+            )
         return logits
 
     def keep(self, kept: torch.Tensor) -> bool:

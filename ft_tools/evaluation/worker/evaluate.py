@@ -12,7 +12,13 @@ from pydantic import BaseModel
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
 from ft_tools.evaluation.evaluation_plan import EvaluatePlan
-from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
+from ft_tools.evaluation.held_out import (
+    HeldOut,
+    clusters_of,
+    read_held_out,
+    scored_rows,
+    wordings_in,
+)
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import Comparison, EvaluationReport
@@ -22,7 +28,7 @@ from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.warnings import refusal, warning
 from ft_tools.evaluation.worker.answering import answer_all, general_scores
 from ft_tools.evaluation.worker.state import State
-from ft_tools.formats.test_sets import asked_by, remember_look
+from ft_tools.formats.test_sets import asked_by, earlier_looks, remember_look
 from ft_tools.metrics.answers import columns_of, confusion, has_classes
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes
 from ft_tools.metrics.table import CHECK, METRICS, REQUESTS, Metric, metric, score_outputs
@@ -90,30 +96,41 @@ def _read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]
 
 def _measure(state: State) -> Measured:
     """Measure general ability, answers and benchmarks, as planned."""
-    measured = Measured(state.references, state.settings, state.plan.target)
-    if state.plan.num_general_prompts:
+    plan, request, examples = state.plan, state.request, state.examples
+    looks = 1 + earlier_looks(
+        asked_by(one.numbered for one in examples), state.session.run_dir.name
+    )
+    effect = request.smallest_effect_fraction
+    settings = Settings(request.seed, effect, clusters_of(examples), looks)
+    measured = Measured(state.references, settings, plan.target, origin=request.origin)
+    # Where no groups are named, but most rows follow few wordings.
+    measured.wordings = None if request.cluster_field else wordings_in(examples)
+    if plan.num_general_prompts:
         measured.general = _compare_weights(state, measured, general_scores(state), METRICS)
-    metrics = [*state.plan.metrics]
-    place_of = {example.line: i for i, example in enumerate(state.examples)}
+    place_of = {example.line: i for i, example in enumerate(examples)}
     for kind, answers in answer_all(state).items():
-        examples = state.sets[kind]
-        references = [one.reference for one in examples]
+        rows = state.sets[kind]
+        references = [one.reference for one in rows]
         texts = {name: [one.text for one in found] for name, found in answers.items()}
-        scores = {name: score_outputs(metrics, t, references) for name, t in texts.items()}
-        for name, more in _check_scores(state, texts, examples).items():
+        scores = {name: score_outputs([*plan.metrics], t, references) for name, t in texts.items()}
+        for name, more in _check_scores(state, texts, rows).items():
             scores[name] |= more
         if kind == HELD_OUT:
             measured.answers, measured.scores = answers, scores
         else:
-            places = [place_of[example.line] for example in examples]
+            places = [place_of[one.line] for one in rows]
             measured.stressed.append(Stressed(kind.rpartition(" ")[0], places, scores))
-    if state.request.lm_eval_tasks:
+    if request.lm_eval_tasks:
         # The harness takes seconds to import and is needed only here.
         from ft_tools.evaluation.worker.lm_eval_tasks import task_scores
 
         measured.benchmarks = _compare_weights(state, measured, *task_scores(state))
-    measured.fresh, measured.wordings = _fresh(state), state.wordings
-    measured.origin = state.request.origin
+    named = map(Path, plan.contamination.checked_against)
+    files = [path for path in named if path.is_file()]
+    systems = list(state.specs.values())
+    exact, near = learned_lines(examples, Path(plan.dataset), files, systems)
+    if seen := exact | near:
+        measured.fresh = [i for i, one in enumerate(examples) if one.line not in seen]
     return measured
 
 
@@ -154,33 +171,31 @@ def _check_scores(
     return found
 
 
-def _fresh(state: State) -> list[int] | None:
-    """Return the places of the questions that resemble no learned one; None if no question does."""
-    named = map(Path, state.plan.contamination.checked_against)
-    files = [path for path in named if path.is_file()]
-    systems = state.request.all_systems()
-    exact, near = learned_lines(state.examples, Path(state.plan.dataset), files, systems)
-    seen = exact | near
-    return [i for i, one in enumerate(state.examples) if one.line not in seen] if seen else None
-
-
 def _write_report(state: State, measured: Measured) -> EvaluationReport:
     """Write samples.jsonl and report.html, and return the report; that is a look at the rows."""
-    plan, run_dir = state.plan, state.session.run_dir
-    report = conclude.concluded(
-        _report(state, measured), state.request.smallest_effect_fraction, _call(state)
+    plan, request, run_dir = state.plan, state.request, state.session.run_dir
+    overlap, columns = plan.contamination, columns_of(state.references)
+    learned = [*overlap.checked_against, *overlap.learned_from]
+    exclude = {"confirm", "name", "request_id"}
+    call = conclude.Call(
+        run_id=run_dir.name,
+        arguments=request.model_dump(mode="json", exclude_defaults=True, exclude=exclude),
+        learned_from=learned[0] if learned else "",
+        has_classes=all(map(has_classes, columns.values())),
     )
+    found = _report(state, measured)
+    report = conclude.concluded(found, request.smallest_effect_fraction, call)
     samples = _samples(state, measured, report)
     lines = [json.dumps(asdict(sample)) for sample in samples]
     write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
     remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
     counts = {}
     if "classification" in plan.metrics:
-        for name, found in measured.answers.items():
-            counts[name] = confusion([one.text for one in found], state.references)
+        for name, answers in measured.answers.items():
+            counts[name] = confusion([one.text for one in answers], state.references)
     write_file(run_dir / "report.html", document(report, samples, counts))
     state.session.artifact("samples", run_dir / "samples.jsonl")
-    requested = [name for name in state.request.metrics if name in plan.metrics]
+    requested = [name for name in request.metrics if name in plan.metrics]
     return conclude.without_details(report, requested)
 
 
@@ -190,7 +205,7 @@ def _report(state: State, measured: Measured) -> EvaluationReport:
     results = [measured.result(state.specs[one.name], one) for one in plan.systems]
     names = [one.name for one in results]
     shown = {name: files.name for name, files in state.weights.items()}
-    notes, wordings, clusters = list(state.notes), state.wordings, settings.clusters
+    notes, wordings, clusters = list(state.notes), measured.wordings, settings.clusters
     if wordings:
         notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
     most = None
@@ -220,22 +235,6 @@ def _report(state: State, measured: Measured) -> EvaluationReport:
         coverage=round(1 - settings.alpha, 6),
         num_clusters=len(set(clusters)) if clusters else None,
         notes=notes,
-    )
-
-
-def _call(state: State) -> conclude.Call:
-    """Return what the next steps repeat of this evaluation."""
-    given = state.request.model_dump(
-        mode="json", exclude_defaults=True, exclude={"confirm", "name", "request_id"}
-    )
-    overlap = state.plan.contamination
-    learned = [*overlap.checked_against, *overlap.learned_from]
-    columns = columns_of(state.references)
-    return conclude.Call(
-        run_id=state.session.run_dir.name,
-        arguments=given,
-        learned_from=learned[0] if learned else "",
-        has_classes=all(map(has_classes, columns.values())),
     )
 
 

@@ -28,7 +28,10 @@ class GgufWriter:
     def __init__(self, path: str) -> None:
         self._path = path
         self._llama = gguf.open_file(path, GGUF_CONTEXT)
-        self.template: str | None = self._llama.metadata.get("tokenizer.chat_template")
+        known = self._llama.metadata
+        self.template: str | None = known.get("tokenizer.chat_template")
+        kind = known.get("general.architecture", "")
+        self._longest = int(known.get(f"{kind}.context_length", GGUF_CONTEXT))
 
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt with the template that is in the file."""
@@ -63,11 +66,6 @@ class GgufWriter:
                 "the GGUF file was made for; remove long examples from the held-out file"
             )
         return ids
-
-    @property
-    def _longest(self) -> int:
-        kind = self._llama.metadata.get("general.architecture", "")
-        return int(self._llama.metadata.get(f"{kind}.context_length", GGUF_CONTEXT))
 
     def _make_room(self, num_tokens: int) -> int:
         """Open the file with a longer context if a text needs it; returns the context's length.

@@ -112,14 +112,10 @@ class LoadedModels:
             from ft_tools.evaluation.worker.mlx_writer import MlxWriter
 
             kind = MlxWriter
-        above = next((one for one in self._files if _is_adapter_over(one, files)), None)
+        over = (one for one in self._files if one.adapter and one.load_from == files.load_from)
+        above = None if files.adapter else next(over, None)
         # An adapter that brings a tokenizer was trained with it.
         base = str(fetched(files.load_from, files.revision))
         folder = tokenizer_folder(files.adapter, base)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return kind(partial(self.model, above or files), tokenizer, adapter_on=above is None)
-
-
-def _is_adapter_over(one: ModelFiles, base: ModelFiles) -> bool:
-    is_over = one.adapter is not None and one.load_from == base.load_from
-    return is_over and base.adapter is None and one.kind != "gguf"

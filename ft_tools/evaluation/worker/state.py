@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation.evaluation_plan import EvaluatePlan
-from ft_tools.evaluation.held_out import HeldOut, clusters_of, wordings_in
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import PROMPTED
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import Settings
 from ft_tools.evaluation.stress import question_sets
 from ft_tools.evaluation.systems import answers
 from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch, Key
@@ -21,7 +20,6 @@ from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker.writer import plain_prompt
-from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.publish import sha256
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
@@ -73,19 +71,6 @@ class State:
         return [example.reference for example in self.examples]
 
     @cached_property
-    def settings(self) -> Settings:
-        """Return what the comparisons on the examples have in common."""
-        asked = asked_by(one.numbered for one in self.examples)
-        looks = 1 + earlier_looks(asked, self.session.run_dir.name)
-        effect = self.request.smallest_effect_fraction
-        return Settings(self.request.seed, effect, clusters_of(self.examples), looks)
-
-    @cached_property
-    def wordings(self) -> list[str] | None:
-        """Return the wording of each example where most follow few and no groups are named."""
-        return None if self.request.cluster_field else wordings_in(self.examples)
-
-    @cached_property
     def weights(self) -> dict[str, ModelFiles]:
         """Return the models of the short form by the name of their system, the reference first."""
         systems = self.plan.systems if self.request.model else ()
@@ -131,9 +116,9 @@ class State:
         if plan.reused_from is None:
             return
         found = answers.of_system(directory.find(plan.reused_from), plan.answers_key)
-        for (kind, line), answer in found.items():
-            if kind in self.sets and (kind, plan.name, line) not in self.saved:
-                self._keep((kind, plan.name, line), answer)
+        for kind, line in [(kind, one.line) for kind, rows in self.sets.items() for one in rows]:
+            if (kind, line) in found and (kind, plan.name, line) not in self.saved:
+                self._keep((kind, plan.name, line), found[kind, line])
 
     def planned_file(self, plan: SystemPlan, name: str) -> Path:
         """Return a file that a system reads.

@@ -92,7 +92,9 @@ def pattern(check: Pattern, answer: str, row: Row) -> float:
 
 def contains(check: Texts, answer: str, row: Row) -> float:
     """Return 1 if all texts occur in what the answer does not repeat of the prompt."""
-    own = without_echo(answer, str(row.get("prompt") or ""))
+    own = normalise(answer)
+    for line in _long_lines(str(row.get("prompt") or "")):
+        own = own.replace(line, " ")
     return float(all(occurs(text, own) for text in texts_of(check, row)))
 
 
@@ -227,14 +229,6 @@ def same(found: Any, wanted: Any, *, keep_case: bool = False) -> bool:
     if isinstance(found, str) or isinstance(wanted, str):
         return equal_texts(as_text(found), as_text(wanted), keep_case=keep_case)
     return equal_values(found, wanted, keep_case=keep_case)
-
-
-def without_echo(answer: str, prompt: str) -> str:
-    """Return an answer, normalised, without the lines of the prompt that it repeats."""
-    own = normalise(answer)
-    for line in _long_lines(prompt):
-        own = own.replace(line, " ")
-    return own
 
 
 @lru_cache(maxsize=256)

@@ -59,12 +59,11 @@ class JudgeScorer:
         Raises:
             BadInput: The environment variable of the key is not set.
         """
-        self._check = check
-        endpoint, price = check.endpoint, check.price
-        most = check.budget_usd or endpoint.max_usd
-        calls, most_calls = scratch / "calls.jsonl", endpoint.max_calls
-        self._budget = Budget(calls, ledger_name(name), most_calls, most, total_usd)
-        self._client = Client(endpoint, price, self._budget, cache=scratch / replies_file(name))
+        self._check, endpoint = check, check.endpoint
+        most, calls = check.budget_usd or endpoint.max_usd, scratch / "calls.jsonl"
+        self._budget = Budget(calls, ledger_name(name), endpoint.max_calls, most, total_usd)
+        cache = scratch / replies_file(name)
+        self._client = Client(endpoint, check.price, self._budget, cache=cache)
         self.close = self._client.close
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
@@ -78,7 +77,11 @@ class JudgeScorer:
         scores: list[float | None] = [0.0] * len(answers)
         # Without a word there is nothing to judge, and a colon alone has passed before.
         sent = [i for i, one in enumerate(answers) if words(one) and len(one) <= MOST_CHARACTERS]
-        questions = [self._question(answers[i], rows[i]) for i in sent]
+        questions = []
+        for i in sent:
+            reference = as_text(rows[i].get("answer", ""))
+            more = {"reference": reference} if reference else {}
+            questions.append(self._question(QUESTION, rows[i], answer=answers[i], **more))
         for batch in self._client.ask_all(questions, lambda: False):
             for place, reply in batch:
                 scores[sent[place]] = verdict(reply.text)
@@ -96,11 +99,8 @@ class JudgeScorer:
         """
         self._budget.reread()
         places: list[int | None] = [None] * len(rows)
-        questions = []
-        for listed, row in zip(answers, rows, strict=True):
-            quoted = json.dumps({"request": as_text(row.get("prompt", "")), "answers": listed})
-            text = BEST.format(rubric=self._check.rubric, quoted=quoted)
-            questions.append(self._asked(text))
+        pairs = zip(answers, rows, strict=True)
+        questions = [self._question(BEST, row, answers=listed) for listed, row in pairs]
         with contextlib.suppress(BudgetUsedUp):
             for batch in self._client.ask_all(questions, lambda: False):
                 for at, reply in batch:
@@ -109,15 +109,10 @@ class JudgeScorer:
                         places[at] = number - 1
         return places
 
-    def _question(self, answer: str, row: Row) -> Question:
-        quoted = {"request": as_text(row.get("prompt", "")), "answer": answer}
-        if reference := as_text(row.get("answer", "")):
-            quoted["reference"] = reference
-        text = QUESTION.format(rubric=self._check.rubric, quoted=json.dumps(quoted))
-        return self._asked(text)
-
-    def _asked(self, text: str) -> Question:
-        messages = [{"role": "user", "content": text}]
+    def _question(self, text: str, row: Row, **quoted: str | Sequence[str]) -> Question:
+        quote = json.dumps({"request": as_text(row.get("prompt", "")), **quoted})
+        content = text.format(rubric=self._check.rubric, quoted=quote)
+        messages = [{"role": "user", "content": content}]
         return question_for(self._check.endpoint, messages, MAX_TOKENS, temperature=0)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 Way = Literal["bubblewrap", "root", "user_namespace", "limits_only"]
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
+PACKAGES = {"site-packages", "dist-packages"}
 FILES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/etc/ld.so.cache")
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/bin:/bin",
@@ -39,11 +40,7 @@ class Limits:
 
     def as_rlimits(self, way: Way) -> dict[str, int]:
         """Return the limits by the names of `resource`."""
-        limits = {
-            "FSIZE": self.file_mib * 2**20,
-            "NOFILE": self.open_files,
-            "CORE": 0,
-        }
+        limits = {"FSIZE": self.file_mib * 2**20, "NOFILE": self.open_files, "CORE": 0}
         if sys.platform == "linux":
             # macOS refuses it below what every process there has reserved.
             limits["AS"] = self.memory_mib * 2**20
@@ -61,16 +58,12 @@ class Isolation:
 
     def command(self, limits: Limits) -> list[str]:
         """Return the command of a process that confines itself, and waits for its program."""
-        seen = visible()
-        config = {
-            "way": self.way,
-            "limits": limits.as_rlimits(self.way),
-            "tmp_bytes": limits.tmp_mib * 2**20,
-            **seen,
-        }
+        tmp_bytes, seen = limits.tmp_mib * 2**20, visible()
+        config = {"way": self.way, "limits": limits.as_rlimits(self.way), "tmp_bytes": tmp_bytes}
         source = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
-        python = [os.path.realpath(sys.executable), "-I", "-S", "-c", source, json.dumps(config)]
-        return [*_bubblewrap(limits, seen), *python] if self.way == "bubblewrap" else python
+        python = [os.path.realpath(sys.executable), "-I", "-S", "-c", source]
+        command = _bubblewrap(tmp_bytes, seen) if self.way == "bubblewrap" else []
+        return [*command, *python, json.dumps(config | seen)]
 
 
 LIMITS_ONLY = Isolation("limits_only")
@@ -82,7 +75,9 @@ def visible() -> dict[str, Any]:
     """Return what of the file system a jailed process sees, all of it read-only."""
     there = [Path(name) for name in SYSTEM_FOLDERS if os.path.lexists(name)]
     links = {str(path): os.readlink(path) for path in there if path.is_symlink()}
-    libraries = [path for path in map(Path, sys.path) if _holds_packages(path)]
+    # Folders of the search path with installed packages, which are no project.
+    named = [path for path in map(Path, sys.path) if path.name in PACKAGES]
+    libraries = [path for path in named if path.is_dir()]
     base = Path(sys.base_prefix).resolve()
     wanted = [*(path for path in there if not path.is_symlink()), base, *libraries]
     wanted += [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
@@ -98,24 +93,17 @@ def visible() -> dict[str, Any]:
     }
 
 
-def _holds_packages(path: Path) -> bool:
-    """Return whether a folder of the search path has installed packages, and is no project."""
-    return path.name in {"site-packages", "dist-packages"} and path.is_dir()
-
-
-def _bubblewrap(limits: Limits, seen: Mapping[str, Any]) -> list[str]:
+def _bubblewrap(tmp_bytes: int, seen: Mapping[str, Any]) -> list[str]:
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user"]
     command += ["--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    command += ["--hostname", "jail"]
-    command += ["--size", str(limits.tmp_mib * 2**20), "--tmpfs", "/tmp"]
+    command += ["--hostname", "jail", "--size", str(tmp_bytes), "--tmpfs", "/tmp"]
     for path, target in seen["links"].items():
         command += ["--symlink", target, path]
     for path in seen["folders"]:
         command += ["--ro-bind", path, path]
     for path in seen["files"]:
         command += ["--dev-bind" if path.startswith("/dev/") else "--ro-bind", path, path]
-    return [*command, "--remount-ro", "/", "--clearenv", *_environment(), "--"]
-
-
-def _environment() -> list[str]:
-    return [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
+    command += ["--remount-ro", "/", "--clearenv"]
+    for name, value in ENVIRONMENT.items():
+        command += ["--setenv", name, value]
+    return [*command, "--"]

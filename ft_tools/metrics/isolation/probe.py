@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -83,20 +83,6 @@ def try_out(isolation: Isolation) -> str:
     It tries what an owner of the machine would mind: a server of this process, a secret file,
     folders of the home and the workspace, the environment, this process, memory, processes.
     """
-    with _secrets() as told:
-        try:
-            with JailedProcess(isolation, BREAK_OUT, LIMITS) as jail:
-                reached = jail.ask(told, time.monotonic() + PROBE_SECONDS)
-        except NotIsolated as error:
-            return str(error).removeprefix(f"{isolation.way}: ")
-        except JailEnded as error:
-            return f"the probe gave no answer ({error.why})"
-    return f"code in it reached {', '.join(reached)}" if reached else ""
-
-
-@contextlib.contextmanager
-def _secrets() -> Iterator[dict[str, object]]:
-    """Make what a probe must not reach: a server, a file, and names of what is there."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.socket(socket.AF_UNIX) as unix,
@@ -105,7 +91,7 @@ def _secrets() -> Iterator[dict[str, object]]:
         name = f"\0{Path(secret.name).name}"
         unix.bind(name)
         unix.listen()
-        yield {
+        told = {
             "port": server.getsockname()[1],
             "name": name,
             "paths": [secret.name, *_private_places()],
@@ -114,6 +100,14 @@ def _secrets() -> Iterator[dict[str, object]]:
             "bytes": 4 * LIMITS.memory_mib * 2**20,
             "processes": 4 * LIMITS.processes,
         }
+        try:
+            with JailedProcess(isolation, BREAK_OUT, LIMITS) as jail:
+                reached = jail.ask(told, time.monotonic() + PROBE_SECONDS)
+        except NotIsolated as error:
+            return str(error).removeprefix(f"{isolation.way}: ")
+        except JailEnded as error:
+            return f"the probe gave no answer ({error.why})"
+    return f"code in it reached {', '.join(reached)}" if reached else ""
 
 
 def _private_places() -> list[str]:
@@ -125,13 +119,10 @@ def _private_places() -> list[str]:
         places.append(Path.home())
     with contextlib.suppress(FineTuningError):
         places += workspace.roots()
-    found = []
+    found: list[str] = []
     for place in places:
         with contextlib.suppress(OSError):
-            hidden = [
-                str(path)
-                for path in sorted(place.iterdir())
-                if not any(one.is_relative_to(path) for one in shown)
-            ]
-            found += hidden[:MOST_PLACES]
+            inside = sorted(place.iterdir())
+            hidden = [x for x in inside if not any(one.is_relative_to(x) for one in shown)]
+            found += map(str, hidden[:MOST_PLACES])
     return found

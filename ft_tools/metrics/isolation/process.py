@@ -7,7 +7,6 @@ import selectors
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import psutil
@@ -54,10 +53,8 @@ class JailedProcess:
         Raises:
             NotIsolated: It could not confine itself; nothing of the program ran.
         """
-        self._limits = limits
-        self._has_outer = isolation != LIMITS_ONLY
-        self._buffer = b""
-        self._looked = time.monotonic()
+        self._limits, self._has_outer = limits, isolation != LIMITS_ONLY
+        self._buffer, self._looked = b"", time.monotonic()
         try:
             self._process = subprocess.Popen(
                 isolation.command(limits),
@@ -71,11 +68,11 @@ class JailedProcess:
             )
         except OSError as error:
             raise NotIsolated(f"{isolation.way}: {error.strerror}") from error
-        assert self._process.stdin
-        assert self._process.stdout
-        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._stdin, False)
-        os.set_blocking(self._stdout, False)
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._pipes = [pipe for pipe in pipes if pipe is not None]
+        self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in self._pipes)
+        for number in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(number, False)
         if problem := self._start(program):
             self.close()
             raise NotIsolated(f"{isolation.way}: {problem}")
@@ -89,18 +86,17 @@ class JailedProcess:
                 self._write({"program": program.read_text("utf-8")}, deadline)
                 return ""
         except JailEnded as error:
-            return self._said() or f"it did not start ({error.why})"
+            # What the system's own tools said on their end; the program has no such channel.
+            with contextlib.suppress(BlockingIOError):
+                if said := os.read(self._stderr, 200).decode("utf-8", "replace").strip():
+                    return said
+            return f"it did not start ({error.why})"
         return str(first.get("refused") if isinstance(first, dict) else first)[:200]
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -110,10 +106,9 @@ class JailedProcess:
         for one in tree[1:] if self._has_outer and tree[1:] else tree:
             with contextlib.suppress(psutil.Error):
                 one.kill()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -137,14 +132,6 @@ class JailedProcess:
             self.close()
             raise
 
-    def _said(self) -> str:
-        """Return what the system's own tools said on their end; the program has no such channel."""
-        assert self._process.stderr
-        os.set_blocking(self._process.stderr.fileno(), False)
-        with contextlib.suppress(BlockingIOError):
-            return os.read(self._process.stderr.fileno(), 200).decode("utf-8", "replace").strip()
-        return ""
-
     def _write(self, message: Any, deadline: float) -> None:
         data = memoryview(json.dumps(message, default=str).encode() + b"\n")
         while data:
@@ -160,11 +147,9 @@ class JailedProcess:
         while b"\n" not in self._buffer:
             self._wait(self._stdout, selectors.EVENT_READ, deadline)
             part = os.read(self._stdout, 2**16)
-            if not part:
-                raise JailEnded("ended")
             self._buffer += part
-            if len(self._buffer) > MOST_BYTES:
-                raise JailEnded("output")
+            if not part or len(self._buffer) > MOST_BYTES:
+                raise JailEnded("output" if part else "ended")
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             return json.loads(line)
@@ -175,16 +160,14 @@ class JailedProcess:
         """Wait until a pipe can be used, while time and memory last."""
         with selectors.DefaultSelector() as selector:
             selector.register(number, event)
-            while True:
-                now = time.monotonic()
-                if now >= deadline:
-                    raise JailEnded("time")
+            while (now := time.monotonic()) < deadline:
                 if now - self._looked > LOOK_SECONDS:
                     self._looked = now
                     if self._memory() > self._limits.memory_mib * 2**20:
                         raise JailEnded("memory")
                 if selector.select(min(LOOK_SECONDS, deadline - now)):
                     return
+        raise JailEnded("time")
 
     def _memory(self) -> int:
         total = 0

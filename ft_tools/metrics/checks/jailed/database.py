@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 MOST_ROWS = 100_000
@@ -39,10 +39,12 @@ class Database:
         for limit, value in LIMITS.items():
             self._connection.setlimit(limit, value)
         self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, STEPS)
-        self._connection.set_authorizer(_authorize)
-        self.reference = lru_cache(maxsize=1024)(self._rows_of_reference)
+        self._connection.set_authorizer(
+            lambda action, *_: sqlite3.SQLITE_OK if action in ALLOWED else sqlite3.SQLITE_DENY
+        )
+        self.reference = lru_cache(maxsize=1024)(partial(self.rows, most=MOST_ROWS))
 
-    def rows(self, query: str, seconds: float, most: int) -> Rows:
+    def rows(self, query: str, seconds: float, *, most: int) -> Rows:
         """Return at most so many rows, and one more if there are more."""
         self._deadline = time.monotonic() + seconds
         cursor = self._connection.execute(query)
@@ -50,9 +52,6 @@ class Database:
         if cursor.description is None:
             raise sqlite3.OperationalError("no query")
         return [tuple(map(_plain, row)) for row in cursor.fetchmany(most + 1)]
-
-    def _rows_of_reference(self, query: str, seconds: float) -> Rows:
-        return self.rows(query, seconds, MOST_ROWS)
 
 
 def main(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
@@ -75,16 +74,12 @@ def compare(databases: list[Database], asked: Any) -> dict[str, Any]:
         return {"failed": "the reference has no row in any database, or too many"}
     try:
         for one, rows in zip(databases, wanted, strict=True):
-            found = one.rows(asked["answer"], seconds, len(rows))
+            found = one.rows(asked["answer"], seconds, most=len(rows))
             if found != rows and (asked["ordered"] or Counter(found) != Counter(rows)):
                 return {"score": 0.0}
     except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError):
         return {"score": 0.0}
     return {"score": 1.0}
-
-
-def _authorize(action: int, *names: str | None) -> int:
-    return sqlite3.SQLITE_OK if action in ALLOWED else sqlite3.SQLITE_DENY
 
 
 def _plain(value: Any) -> Any:
