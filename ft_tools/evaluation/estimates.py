@@ -35,6 +35,9 @@ def estimate(
     loading, prompts = plan.loading, plan.num_general_prompts
     at_once = {one.name: one.endpoint.max_concurrency for one in request.systems if one.endpoint}
     earlier = seconds_of_earlier(plan.batch_size, loading) if sizes else {}
+    place = estimates.CPU
+    if loading is not None and not loading.on_cpu:
+        place = estimates.MLX if loading.on_mlx else first_card(loading.device)
     for one in plan.systems:
         num = one.num_questions
         if one.name in sizes:
@@ -42,7 +45,7 @@ def estimate(
             took = earlier.get((files, one.max_new_tokens))
             tokens = prompts * NEW_TOKENS + num * one.max_new_tokens
             size = sizes[one.name] or 0
-            rates = estimates.token_seconds(size, _place(loading), plan.batch_size)
+            rates = estimates.token_seconds(size, place, plan.batch_size)
             if took is not None:
                 parts += [((num + prompts) * took, MEASURED)] if tokens else []
                 sources.add("earlier runs")
@@ -72,9 +75,3 @@ def seconds_of_earlier(batch_size: int, loading: LoadPlan | None) -> dict[tuple[
                 key = one["model"]["files_sha256"], one.get("max_new_tokens", 0)
                 found.setdefault(key, float(took[one["name"]]))
     return found
-
-
-def _place(loading: LoadPlan | None) -> str:
-    if loading is None or loading.on_cpu:
-        return estimates.CPU
-    return estimates.MLX if loading.on_mlx else first_card(loading.device)

@@ -31,9 +31,8 @@ def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
     Returns:
         Those that are there, and the names of those that are not.
     """
-    there: list[Path] = []
-    gone: list[str] = []
-    run_id, seen = source.run_id, set[str]()
+    there, gone, seen = list[Path](), list[str](), set[str]()
+    run_id = source.run_id
     while run_id and run_id not in seen:
         seen.add(run_id)
         try:
@@ -55,13 +54,9 @@ def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
 
 def chose_the_checkpoint(source: ModelSource, held_out: Path, digest: str) -> bool:
     """Return whether a run selected its checkpoint on the held-out file, or a copy of it."""
-    if source.run_id is None:
-        return False
-    plan = directory.whole_json(directory.find(source.run_id) / "plan.json")
-    validation = plan.get("validation")
-    if not isinstance(validation, dict):
-        return False
-    return validation.get("path") == str(held_out) or validation.get("sha256") == digest
+    validation = directory.plan_of(source.run_id).get("validation")
+    known = validation if isinstance(validation, dict) else {}
+    return known.get("path") == str(held_out) or known.get("sha256") == digest
 
 
 def find_contamination(
@@ -116,8 +111,7 @@ def learned_lines(
             asked.setdefault(key, []).append(example.line)
     texts = ((one.line, f"{one.asked}\n{one.reference}") for one in held_out)
     known = ContainmentIndex(texts, GRAM, COMMON)
-    exact: set[int] = set()
-    near: set[int] = set()
+    exact, near = set[int](), set[int]()
     trained = (row for file in files for _, row in read_examples(file))
     for row in chain(rows, trained):
         for question, answer in asked_and_answered(row):

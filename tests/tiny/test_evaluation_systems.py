@@ -208,17 +208,3 @@ def test_a_stopped_run_asks_nobody_again_and_a_second_one_reuses_everything(work
     old = workspace / "runs" / "evaluate-1111111111111111" / "outputs.jsonl"
     whole = [line for line in old.read_text().splitlines() if line.endswith("}")]
     assert sorted(again.joinpath("outputs.jsonl").read_text().splitlines()) == sorted(whole)
-
-
-def test_a_raw_file_is_measured_by_its_mapping_in_the_run_too(workspace):
-    lines = ["mail;town;state", *(f"Parcel {i}?;{TOWNS[i % 2]};{i % 3}" for i in range(30))]
-    (workspace / "raw.csv").write_text("\n".join(lines) + "\n")
-    train = [{"prompt": f"Where is {i}?", "completion": '{"town": "Oslo"}'} for i in range(4)]
-    write(workspace / "train.jsonl", train)
-    mapping = {"prompt": "mail", "answer": {"town": "town"}, "drop": {"state": 0}, "ignore": "*"}
-    most = {"name": "most", "baseline": "majority", "examples": {"path": "train.jsonl"}}
-    asked = EvaluateRequest(
-        systems=[most], dataset="raw.csv", mapping=mapping, metrics=["json_fields"]
-    )
-    _, found = run_here(workspace, asked)
-    assert (found.num_examples, found.systems[0].scores["json_fields"].value) == (20, 0.5)

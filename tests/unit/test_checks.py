@@ -147,15 +147,6 @@ def test_a_catastrophic_pattern_ends_as_wrong_in_a_second(check):
     assert found == (1.0 if "patternProperties" in str(check) else 0.0)
 
 
-def test_ten_thousand_distinct_items_are_compared_in_a_moment():
-    check = {"kind": "json_schema", "schema": {"uniqueItems": True}}
-    items = [f'{{"a": {i}}}' for i in range(10_000)]
-    began = time.monotonic()
-    assert score(check, f"[{','.join(items)}]") == 1.0
-    assert score(check, f"[{','.join([*items, items[0]])}]") == 0.0
-    assert time.monotonic() - began < 5
-
-
 def test_parts_are_weighted_and_named():
     checks = CHECKS.validate_python(
         [

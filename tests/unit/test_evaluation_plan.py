@@ -6,7 +6,7 @@ import pytest
 
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest
-from ft_tools.errors import BadData, BadInput, PlanChanged, Refused
+from ft_tools.errors import BadData, BadInput, PlanChanged
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
@@ -102,19 +102,6 @@ def test_the_hash_follows_data_model_and_arguments(workspace, base):
     assert evaluate(request).plan_hash not in {first, second}
     with pytest.raises(PlanChanged, match="does not match"):
         evaluate(request.model_copy(update={"confirm": first}))
-
-
-def test_held_out_questions_that_were_trained_on_are_refused_unless_accepted(workspace, base):
-    run = trained_run(workspace, questions(5))
-    write(workspace / "held.jsonl", [*questions(2), *[chat(f"New {i}?", "Yes.") for i in range(8)]])
-    request = EvaluateRequest(model=run, dataset="held.jsonl")
-    with pytest.raises(Refused, match=r"train_validation_leak: 2 held-out .* \(lines 1, 2\)"):
-        evaluate(request)
-    accepted = request.model_copy(update={"accept_findings": ["train_validation_leak"]})
-    launch = evaluate(accepted)
-    assert launch.plan["accepted"] == ["train_validation_leak"]
-    assert launch.plan["contamination"]["num_exact"] == 2
-    assert launch.plan["systems"][0]["model"]["name"] == "base"
 
 
 def test_training_data_that_cannot_be_read_is_said_not_to_be_checked(workspace, base):

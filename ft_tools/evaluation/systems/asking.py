@@ -2,8 +2,9 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
@@ -17,13 +18,11 @@ Nearest = Callable[[Sequence[str], Sequence[str], int], list[list[int]]]
 """Questions, pool, count -> for each question the places in the pool, the nearest first."""
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Training examples that may be shown, those of the held-out file removed."""
+class Pool(NamedTuple):
+    """Training examples that may be shown, and how many held-out questions were left out."""
 
     examples: list[HeldOut]
     num_removed: int
-    """Examples whose question is a held-out question."""
 
 
 def read_pool(shots: FewShot, held_out_path: Path, held_out: Sequence[HeldOut]) -> Pool:
@@ -56,10 +55,8 @@ def read_document(spec: SystemSpec) -> str:
     if spec.document is None:
         return ""
     path = workspace.existing(spec.document)
-    if path.stat().st_size > MAX_DOCUMENT_BYTES:
-        raise BadInput(
-            f"{path} has {path.stat().st_size} bytes; a document may have {MAX_DOCUMENT_BYTES}"
-        )
+    if (size := path.stat().st_size) > MAX_DOCUMENT_BYTES:
+        raise BadInput(f"{path} has {size} bytes; a document may have {MAX_DOCUMENT_BYTES}")
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
@@ -106,11 +103,6 @@ def asked_as(
     return replace(example, messages=messages, prompt="")
 
 
-def _user(spec: SystemSpec, example: HeldOut) -> Message:
-    content = user_turn(spec, question_of(example), _passage(spec, example))
-    return {"role": "user", "content": content}
-
-
 def user_turn(spec: SystemSpec, question: str, passage: str) -> str:
     """Return the user's turn, made from the question and, if there is one, the passage."""
     template = spec.template
@@ -129,13 +121,11 @@ def filled(template: str, question: str, passage: str) -> str:
     return f"{before}{question}{after}"
 
 
-def _passage(spec: SystemSpec, example: HeldOut) -> str:
-    if spec.passages is None:
-        return ""
-    passage = example.row.get(spec.passages)
+def _user(spec: SystemSpec, example: HeldOut) -> Message:
+    passage = example.row.get(spec.passages) if spec.passages else ""
     if isinstance(passage, list):
         passage = "\n\n".join(map(str, passage))
-    if not isinstance(passage, str) or not passage.strip():
+    if spec.passages and not (isinstance(passage, str) and passage.strip()):
         problem = f"has no text in the passage field {spec.passages!r}"
         raise BadData("the dataset", problem, "set passages to a field of every row", example.line)
-    return passage
+    return {"role": "user", "content": user_turn(spec, question_of(example), str(passage))}

@@ -37,12 +37,6 @@ class Decoding(Request):
         None, ge=1, le=MOST_TOKENS, description="Default: that of the request."
     )
 
-    @model_validator(mode="after")
-    def _one_constraint(self) -> Self:
-        if self.json_schema and self.regex:
-            raise ValueError("json_schema and regex exclude each other")
-        return self
-
 
 class SystemSpec(Request):
     """One of model, endpoint and baseline, and how it is asked."""
@@ -100,6 +94,8 @@ class SystemSpec(Request):
             and not self.passages,
             "decoding.temperature is for endpoints; models decode greedily": decoding.temperature
             and not endpoint,
+            "decoding.json_schema and decoding.regex exclude each other": decoding.regex
+            and decoding.json_schema,
             "decoding.regex is not available for endpoints; use json_schema": decoding.regex
             and endpoint,
             "endpoint.max_usd requires price, of input and of output tokens": endpoint

@@ -65,8 +65,7 @@ def task_scores(state: State) -> tuple[dict[str, Scores], dict[str, Metric]]:
             higher_is_better=first["higher_is_better"],
             is_fraction=known,
         )
-    values = {s: {name: one["values"] for name, one in by.items()} for s, by in sides.items()}
-    return values, rows
+    return {s: {name: one["values"] for name, one in by.items()} for s, by in sides.items()}, rows
 
 
 def _run(state: State, side: str, task: str, manager: TaskManager) -> dict[str, Any]:
