@@ -197,7 +197,9 @@ def measure_texts(folder: Path, count: int) -> dict[str, Any]:
         parted = [i for i, (a, b) in enumerate(pairs) if a != b]
         gaps = {}
         for i in parted:
-            prompt = writer.render(HeldOut(line=i, prompt=asked[i]), "chat")
+            prompt = writer.render(
+                HeldOut(line=i, messages=[{"role": "user", "content": asked[i]}]), "chat"
+            )
             gaps[i] = round(gap_where_texts_part(writer, prompt, said[one][i], said[other][i]), 6)
         found[f"{one}_and_{other}"] = {
             "same_fraction": round(1 - len(parted) / count, 4),

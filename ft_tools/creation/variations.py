@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ft_tools.creation.request import CreateRequest, VariedCopies
 from ft_tools.creation.rows import Made, Message, Row
-from ft_tools.evaluation.held_out import HeldOut, messages_of, question_of, read_held_out
+from ft_tools.evaluation.held_out import HeldOut, question_of, read_held_out
 from ft_tools.evaluation.stress import changed
 from ft_tools.formats.origin import Origin
 
@@ -28,7 +28,7 @@ def varied_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         origin = Origin.model_validate(
             {"kind": kind, "source": where, "source_sha256": digest, "change": name}
         )
-        messages = [*messages_of(varied), _answer(example, varied)]
+        messages = [*varied.messages, _answer(example, varied)]
         row = Row(origin, messages, question_of(varied), where, varied.tools)
         row.mask()
         made.setdefault(row.key, row)

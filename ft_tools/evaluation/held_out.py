@@ -31,10 +31,10 @@ class HeldOut:
 
     line: int
     messages: list[Message] = field(default_factory=list)
-    """The conversation up to the wanted answer; empty for plain text."""
-    prompt: str = ""
-    """The text before the wanted answer, for examples that are not conversations."""
+    """The conversation up to the wanted answer; of plain text one turn with what is before it."""
     reference: str = ""
+    is_text: bool = False
+    """The example is plain text and no conversation."""
     answer: Message = field(default_factory=dict)
     """The wanted answer as a message; empty for plain text."""
     cluster: str | None = None
@@ -45,18 +45,15 @@ class HeldOut:
     @property
     def numbered(self) -> tuple[int, dict[str, Any]]:
         """Return the line and the example, by which it is known in any file."""
-        if not self.messages:
-            return self.line, {"prompt": self.prompt, "completion": self.reference}
+        if self.is_text:
+            return self.line, {"prompt": self.asked, "completion": self.reference}
         return self.line, {"messages": [*self.messages, self.answer]}
 
     @property
     def asked(self) -> str:
         """Return what is asked as one text, for people and for comparing examples."""
-        if not self.messages:
-            return self.prompt
-        return "\n".join(
-            str(m.get("content") or "") for m in self.messages if m["role"] != "system"
-        )
+        turns = (m for m in self.messages if m["role"] != "system")
+        return "\n".join(str(m.get("content") or "") for m in turns)
 
 
 def read_held_out(
@@ -129,15 +126,10 @@ def scored_rows(examples: Sequence[HeldOut]) -> list[dict[str, Any]]:
     return [scored_row(one.row, one.asked, one.reference) for one in examples]
 
 
-def messages_of(example: HeldOut) -> list[Message]:
-    """Return the conversation; a plain prompt becomes the user's message."""
-    return example.messages or [{"role": "user", "content": example.prompt}]
-
-
 def question_of(example: HeldOut) -> str:
-    """Return the last user turn, or the plain prompt."""
+    """Return the last user turn; empty without one."""
     turns = [m for m in example.messages if m["role"] == "user"]
-    return str(turns[-1].get("content") or "") if turns else example.prompt
+    return str(turns[-1].get("content") or "") if turns else ""
 
 
 def clusters_of(examples: Sequence[HeldOut]) -> list[str] | None:
@@ -186,7 +178,9 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
         raise BadData(path, problem, cure, line)
     made = HeldOut(line=line, cluster=None if cluster is None else str(cluster), row=example)
     if format_of(path, line, example, "sft") == "prompt_completion_text":
-        return replace(made, prompt=example["prompt"], reference=example["completion"].strip())
+        turns = [{"role": "user", "content": example["prompt"]}]
+        reference = example["completion"].strip()
+        return replace(made, messages=turns, reference=reference, is_text=True)
     turns = example.get("messages") or [*example["prompt"], *example["completion"]]
     answer = turns[-1]
     calls = answer.get("tool_calls")

@@ -41,5 +41,4 @@ def changed(example: HeldOut, variation: Variation, seed: int) -> HeldOut | None
         row = {**swap_in(row, *pair)}
     if last is not None:
         turns[last] = {**turns[last], "content": found.question}
-    prompt = "" if turns else found.question
-    return replace(example, messages=turns, prompt=prompt, reference=found.answer, row=row)
+    return replace(example, messages=turns, reference=found.answer, row=row)

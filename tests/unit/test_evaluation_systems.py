@@ -89,8 +89,8 @@ def test_few_shot_examples_never_come_from_the_held_out_file(files):
 
 
 def test_the_nearest_example_is_shown_last_and_random_ones_follow_their_seed():
-    pool = [HeldOut(line=i, prompt=f"p{i}", reference=str(i)) for i in range(6)]
-    held = [HeldOut(line=9, prompt="q", reference="x")]
+    pool = [HeldOut(line=i, messages=[{"role": "user", "content": f"p{i}"}]) for i in range(6)]
+    held = [HeldOut(line=9, messages=[{"role": "user", "content": "q"}])]
 
     def nearest(questions, texts, count):
         assert (questions, texts) == (["q"], [f"p{i}" for i in range(6)])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
-from ft_tools.evaluation.held_out import HeldOut, Message, messages_of, question_of, read_held_out
+from ft_tools.evaluation.held_out import HeldOut, Message, question_of, read_held_out
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, FewShot, SystemSpec
 from ft_tools.metrics.text import normalise
 
@@ -90,7 +90,7 @@ def asked_as(
     """
     if not (spec.system is not None or spec.template or shots or spec.passages or document):
         return example
-    turns = messages_of(example)
+    turns = example.messages
     own = [m for m in turns if m["role"] in {"system", "developer"}]
     rest = [m for m in turns if m["role"] not in {"system", "developer"}]
     text = spec.system if spec.system is not None else "\n\n".join(str(m["content"]) for m in own)
@@ -100,7 +100,7 @@ def asked_as(
         messages += [_user(spec, shot), {"role": "assistant", "content": shot.reference}]
     last = max((i for i, m in enumerate(rest) if m["role"] == "user"), default=None)
     messages += [_user(spec, example) if i == last else m for i, m in enumerate(rest)]
-    return replace(example, messages=messages, prompt="")
+    return replace(example, messages=messages, is_text=False)
 
 
 def user_turn(spec: SystemSpec, question: str, passage: str) -> str:

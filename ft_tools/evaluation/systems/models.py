@@ -262,7 +262,7 @@ def choose_rendering(
     if asked == "auto":
         trained = [directory.plan_of(source.run_id).get("dataset") for source in sources]
         forms = {one.get("format") for one in trained if isinstance(one, dict)}
-        is_text = bool(examples) and not examples[0].messages and not TEXT_FORMS.isdisjoint(forms)
+        is_text = bool(examples) and examples[0].is_text and not TEXT_FORMS.isdisjoint(forms)
         return "plain" if is_text or not known else "chat"
     return asked
 

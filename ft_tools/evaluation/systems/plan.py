@@ -12,7 +12,7 @@ from ft_tools import __version__, workspace
 from ft_tools.contract import Report
 from ft_tools.endpoints.client import require_key
 from ft_tools.errors import BadInput, MissingExtra, require_installed
-from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.systems import answers
 from ft_tools.evaluation.systems.asking import Pool, asked_as, read_document, read_pool
@@ -91,7 +91,7 @@ def plan_system(
     document = "" if spec.baseline else read_document(spec)
     shown = pool.examples[: spec.examples.num] if spec.examples else []
     inputs = [asked_as(spec, one, shown, document) for one in missing if not spec.baseline]
-    turns = [[str(turn.get("content") or "") for turn in messages_of(one)] for one in inputs]
+    turns = [[str(turn.get("content") or "") for turn in one.messages] for one in inputs]
     characters = [sum(map(len, texts)) for texts in turns]
     return SystemPlan(
         name=spec.name,

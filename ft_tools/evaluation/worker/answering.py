@@ -7,7 +7,7 @@ from typing import Any
 
 from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.client import Client, Question, question_for, schema_option
-from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.results import Scores
 from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_document, read_pool
@@ -110,7 +110,7 @@ def _ask(
         options: dict[str, Any] = {"temperature": decoding.temperature}
         if schema is not None:
             options |= schema_option(endpoint.response_format, schema)
-        asked = [question_for(endpoint, messages_of(one), most, **options) for one in questions]
+        asked = [question_for(endpoint, one.messages, most, **options) for one in questions]
         client = Client(endpoint, spec.price, budget)
         return ask_endpoint(client, asked, should_stop=state.should_stop)
     assert plan.model is not None and state.models is not None  # noqa: PT018

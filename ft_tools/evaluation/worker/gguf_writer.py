@@ -11,7 +11,7 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.worker.writer import plain_prompt
@@ -44,7 +44,7 @@ class GgufWriter:
             add_generation_prompt=True,
         )
         formatter.strftime_now = today.strftime_now
-        return str(formatter(messages=messages_of(example), tools=example.tools).prompt)
+        return str(formatter(messages=example.messages, tools=example.tools).prompt)
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None

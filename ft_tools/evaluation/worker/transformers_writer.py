@@ -11,7 +11,7 @@ import torch
 from llguidance import LLTokenizer
 from peft import PeftModel
 
-from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.systems.models import ModelFiles
@@ -62,7 +62,7 @@ class TransformersWriter:
             return plain_prompt(example)
         return str(
             self.tokenizer.apply_chat_template(
-                messages_of(example),
+                example.messages,
                 tools=example.tools,
                 tokenize=False,
                 add_generation_prompt=True,

@@ -33,7 +33,7 @@ class Writer(Protocol):
 
 def plain_prompt(example: HeldOut) -> str:
     """Return what is asked without any template."""
-    return example.prompt or "\n\n".join(str(m.get("content") or "") for m in example.messages)
+    return "\n\n".join(str(m.get("content") or "") for m in example.messages)
 
 
 def ask_model(

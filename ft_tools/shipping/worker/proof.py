@@ -126,8 +126,8 @@ def _task(tokenizer: Any, path: Path, max_examples: int, spec: SystemSpec | None
     chosen = list(choose_metrics(["auto"], references))
     longest = max(len(ids_of(text)) for text in references) + ROOM_TOKENS
     return {
-        "prompts": [ids_of(e.messages or e.prompt) for e in examples],
-        "conversations": [e.messages for e in examples],
+        "prompts": [ids_of(e.asked if e.is_text else e.messages) for e in examples],
+        "conversations": [[] if e.is_text else e.messages for e in examples],
         "references": references,
         "metrics": chosen,
         "max_new_tokens": min(MAX_NEW_TOKENS, longest),
