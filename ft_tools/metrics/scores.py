@@ -7,7 +7,6 @@ from typing import Any
 
 from ft_tools.metrics.text import (
     equal_texts,
-    is_latin,
     label,
     leaves,
     list_items,
@@ -94,23 +93,21 @@ def rouge(name: str) -> Callable[[str, str], float]:
     """Return what scores an output by rouge-score's F: of rouge1, rouge2 or rougeL."""
 
     def score(output: str, reference: str) -> float:
-        found = _rouge(name, is_latin([reference])).score(reference, output)
-        return float(found[name].fmeasure)
+        return float(_rouge(name).score(reference, output)[name].fmeasure)
 
     return score
 
 
 @cache
-def _rouge(name: str, latin: bool) -> Any:
+def _rouge(name: str) -> Any:
     # It loads NLTK and scikit-learn: a second or two that only this metric needs.
     from rouge_score import rouge_scorer
 
-    tokenizer = None if latin else _AllScripts()
-    return rouge_scorer.RougeScorer([name], use_stemmer=False, tokenizer=tokenizer)
+    return rouge_scorer.RougeScorer([name], tokenizer=_AllScripts())
 
 
 class _AllScripts:
-    """Words of any script for rouge-score; where a script has no spaces, its characters."""
+    """Words of any script for rouge-score, whose own are of a to z; without spaces, characters."""
 
     def tokenize(self, text: str) -> list[str]:
         tokens: list[str] = []

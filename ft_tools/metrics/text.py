@@ -4,7 +4,6 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,12 +31,6 @@ def label(text: str) -> str:
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, punctuation dropped."""
     return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def is_latin(texts: Sequence[str]) -> bool:
-    """Return whether most letters are ASCII."""
-    letters = [c for text in texts for c in text if c.isalpha()]
-    return not letters or sum(c.isascii() for c in letters) >= len(letters) / 2
 
 
 def parse_json(text: str) -> Any:
