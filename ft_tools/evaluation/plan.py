@@ -31,7 +31,7 @@ from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
 from ft_tools.metrics.choose import choose_metrics
 from ft_tools.metrics.general import general_prompts
-from ft_tools.metrics.table import asked_for, named
+from ft_tools.metrics.table import asked_for
 from ft_tools.metrics.text import tool_calls
 from ft_tools.metrics.verdicts import detectable_effect, examples_needed
 from ft_tools.models.resolve import ModelSource
@@ -151,7 +151,8 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
     possible = ", ".join(names) or "none"
     target = {}
     for given, value in request.target.items():
-        name = named(given)
+        asked = (row.name for row in measured.values() if row.asked_as == given)
+        name = given if given in measured else next(asked, given)
         if name == "exact_match" and name not in measured and "accuracy" in measured:
             name = "accuracy"
         if name not in names:

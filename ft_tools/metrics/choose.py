@@ -15,18 +15,10 @@ SHORT_WORDS = 12
 
 
 def choose_metrics(requests: Sequence[str], references: Sequence[str]) -> dict[str, str]:
-    """Return the words of a request with `auto` replaced, each with the reason.
-
-    Args:
-        requests: As in the request; `auto` stands for what the references suggest.
-        references: The expected answers.
-    """
+    """Return the words of a request, each with the reason; `auto` is what the references suggest."""
     chosen: dict[str, str] = {}
     for request in requests:
-        if request == "auto":
-            chosen |= _of_references(references)
-        else:
-            chosen[request] = "requested"
+        chosen |= _of_references(references) if request == "auto" else {request: "requested"}
     return chosen
 
 

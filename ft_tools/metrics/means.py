@@ -109,15 +109,7 @@ def compare(
     seed: int = 0,
     alpha: float = ALPHA,
 ) -> PairedComparison:
-    """Compare paired values.
-
-    Args:
-        before: A value for each example, higher is better or not.
-        after: The same examples in the same order.
-        interval: The metric's kind.
-        clusters: Group of each example, when examples of a group resemble each other.
-        seed: Of the resampling.
-        alpha: How often the interval may miss.
+    """Compare paired values, those of the same examples in the same order; see `mean_interval`.
 
     Raises:
         ValueError: The lengths differ, there are no examples, or a yes/no value is neither.

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from ft_tools.errors import UnknownName
 from ft_tools.metrics import scores
 
 Interval = Literal["yes_no", "mean"]
@@ -87,15 +86,9 @@ else:
 
 
 def metric(name: str) -> Metric:
-    """Return a metric's row; `checks.NAME` is one of several declared checks.
-
-    Raises:
-        UnknownName: There is none.
-    """
+    """Return a metric's row; `checks.NAME` is one of several declared checks."""
     if name.startswith(CHECK):
         return replace(METRICS["checks"], name=name, is_rankable=False)
-    if name not in METRICS:
-        raise UnknownName("metric", name, METRICS)
     return METRICS[name]
 
 
@@ -104,38 +97,14 @@ def asked_for(request: str) -> list[Metric]:
 
     >>> [row.name for row in asked_for("classification")]
     ['accuracy', 'macro_f1']
-
-    Raises:
-        UnknownName: There is none.
     """
-    found = [row for row in ROWS if row.asked_as == request]
-    if not found:
-        raise UnknownName("metric", request, REQUESTS)
-    return found
-
-
-def named(name: str) -> str:
-    """Return the metric that a name of a target or requirement means, its request word too.
-
-    >>> named("rouge"), named("exact_match"), named("gsm8k.acc")
-    ('rougeL', 'exact_match', 'gsm8k.acc')
-    """
-    found = [row.name for row in ROWS if row.asked_as == name]
-    return name if name in METRICS or not found else found[0]
+    return [row for row in ROWS if row.asked_as == request]
 
 
 def score_outputs(
     requests: Sequence[str], outputs: Sequence[str], references: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Score each output by every metric that the words of a request stand for.
-
-    What is measured from something else than answers is not in the result.
-
-    Args:
-        requests: Words of a request, without auto.
-        outputs: One for each reference.
-        references: The expected answers.
-    """
+    """Score each output beside its reference by every metric of answers that was asked for."""
     found = {}
     for row in (row for request in requests for row in asked_for(request)):
         if row.score is not None:

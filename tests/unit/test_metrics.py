@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 from rouge_score import rouge_scorer
 
-from ft_tools.errors import BadInput, UnknownName
+from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Measured, Settings
 from ft_tools.evaluation.systems.answers import Answer
@@ -24,7 +24,7 @@ from ft_tools.metrics.choose import choose_metrics
 from ft_tools.metrics.general import general_prompts
 from ft_tools.metrics.schema import load_schema
 from ft_tools.metrics.scores import macro_f1
-from ft_tools.metrics.table import REQUESTS, ROWS, asked_for, metric, score_outputs
+from ft_tools.metrics.table import REQUESTS, ROWS, asked_for, score_outputs
 from ft_tools.metrics.text import label
 
 ROOT = Path(__file__).parent.parent.parent
@@ -197,9 +197,6 @@ def test_every_metric_is_a_row_that_is_documented_and_can_be_asked_for():
         assert f"`{row.name}`" in text, row.name
         assert row.doc in row_passages()[row.name].text
         assert (row.score is not None) + (row.score_set is not None) == (row.source == "answer")
-    for call in (metric, asked_for, lambda name: score_outputs([name], [], [])):
-        with pytest.raises(UnknownName, match="exact_match"):
-            call("exact_mach")
     for request in REQUESTS:
         checks = [{"kind": "number"}] if request == "checks" else []
         asked = EvaluateRequest(model="m", dataset="d", metrics=[request], checks=checks)

@@ -64,13 +64,7 @@ def plan_system(
 ) -> SystemPlan:
     """Check a system and describe what asking it would take.
 
-    Args:
-        spec: The system.
-        source: Its model, if it is one.
-        held_out_path: The held-out file.
-        sets: The examples as they are, and under each change.
-        settings: Everything else that answers depend on, max_new_tokens among it.
-        reuse: Use answers of earlier runs.
+    Its `settings` are everything else that answers depend on, max_new_tokens among it.
 
     Raises:
         BadInput: The budget is too small, a key or file is missing, or there are no classes.

@@ -95,13 +95,7 @@ class Service:
     """A process that answers one message after the other; started anew where it ended."""
 
     def __init__(self, program: Path, told: Any, limits: Limits) -> None:
-        """Prepare it; the first message starts it.
-
-        Args:
-            program: As in `JailedProcess`.
-            told: Its first message, sent again to each new process.
-            limits: What it may take.
-        """
+        """Prepare it; the first message starts it, and `told` is sent to each new process."""
         self._program, self._told, self._limits = program, told, limits
         self._jail: JailedProcess | None = None
         self.first: Any = None

@@ -116,11 +116,7 @@ class JailedProcess:
             self._process.wait()
 
     def ask(self, message: Any, deadline: float) -> Any:
-        """Return the answer to a message.
-
-        Args:
-            message: JSON.
-            deadline: Of `time.monotonic`.
+        """Return the answer to a message of JSON; the deadline is one of `time.monotonic`.
 
         Raises:
             JailEnded: There is none, and the process is gone.
