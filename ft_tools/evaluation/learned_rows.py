@@ -26,11 +26,7 @@ COMMON = 0.2
 
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
-    """Return the files that a model's run and the runs before it were trained on.
-
-    Returns:
-        Those that are there, and the names of those that are not.
-    """
+    """Return the files of a model's run and the runs before it, and the names of those gone."""
     there, gone, seen = list[Path](), list[str](), set[str]()
     run_id = source.run_id
     while run_id and run_id not in seen:

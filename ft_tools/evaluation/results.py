@@ -98,10 +98,7 @@ def compare_scores(
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
 
-    Args:
-        scores: System -> metric -> a value for each example.
-        settings: Of the comparisons.
-        rows: Metrics that the table lacks, such as those of benchmarks.
+    `rows` are metrics that the table lacks, such as those of benchmarks.
     """
     reference, *compared = scores
     known = [rows.get(name) or metric(name) for name in scores[reference]]

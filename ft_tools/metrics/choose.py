@@ -15,7 +15,7 @@ SHORT_WORDS = 12
 
 
 def choose_metrics(requests: Sequence[str], references: Sequence[str]) -> dict[str, str]:
-    """Return the words of a request, each with the reason; `auto` is what the references suggest."""
+    """Return the words of a request with the reasons; for `auto` those the references suggest."""
     chosen: dict[str, str] = {}
     for request in requests:
         chosen |= _of_references(references) if request == "auto" else {request: "requested"}

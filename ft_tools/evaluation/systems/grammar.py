@@ -20,10 +20,6 @@ from ft_tools.evaluation.systems.spec import Decoding
 _COMPACT = re.compile(r'":[^ \s]')
 
 
-Allowed = NDArray[np.bool_]
-"""For each token of the vocabulary whether it may come next."""
-
-
 def grammar_of(
     decoding: Decoding, schema: dict[str, Any] | None, references: Sequence[str]
 ) -> str | None:
@@ -60,13 +56,8 @@ class Answers:
         self._bits = allocate_token_bitmask(1, tokenizer.vocab_size)
         self._size = tokenizer.vocab_size
 
-    def allowed(self, answer: int, last: int | None) -> Allowed:
-        """Return which tokens may come next in an answer.
-
-        Args:
-            answer: Its place in the batch.
-            last: The token that was chosen for it; None at its beginning.
-        """
+    def allowed(self, answer: int, last: int | None) -> NDArray[np.bool_]:
+        """Return which tokens may come next in an answer; `last` was chosen for it, None: none."""
         matcher = self._matchers[answer]
         if last is not None and not matcher.is_stopped():
             matcher.consume_token(last)

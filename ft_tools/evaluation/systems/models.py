@@ -106,8 +106,7 @@ def load_plan(
 ) -> LoadPlan | None:
     """Decide where the models of an evaluation fit, one at a time.
 
-    Returns:
-        None where nothing is loaded in transformers, or no size is known before a download.
+    None: nothing is loaded in transformers, or no size is known before a download.
 
     Raises:
         Refused: The largest fits nowhere, not even in the 4 bits it was trained in.
@@ -176,11 +175,7 @@ def quantization_of(source: ModelSource) -> dict[str, object] | None:
 
 
 def find_baseline(tuned: ModelSource, named: str | None) -> ModelSource | None:
-    """Return the model to compare with: the one named, or the base of the tuned one.
-
-    Returns:
-        None where the tuned model came from no other that is known: it is measured alone.
-    """
+    """Return the model to compare with: the one named, or the base of the tuned one if known."""
     if named is not None:
         return find_model(named)
     if tuned.run_id:
@@ -268,10 +263,7 @@ def choose_rendering(
 
 
 def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bool, str]:
-    """Decide whether MLX computes the models of an evaluation.
-
-    Returns:
-        Whether it does; and where a Mac's GPU stays idle, why.
+    """Return whether MLX computes the models of an evaluation; if a Mac's GPU stays idle, why.
 
     Raises:
         BadInput: MLX was asked for and cannot compute one of them.

@@ -44,7 +44,7 @@ def decode(
     constrained: Answers | None = None,
     begin: Begin | None = None,
 ) -> list[list[int]]:
-    """Continue each row greedily.
+    """Continue each row greedily; what follows the first end token of a row is to be ignored.
 
     Args:
         model: A causal language model of transformers, or one with a PEFT adapter.
@@ -53,9 +53,6 @@ def decode(
         ends: Tokens that end a continuation; the first one pads.
         constrained: What the continuations may be; None: anything.
         begin: Makes what computes the logits; None: the model itself.
-
-    Returns:
-        The new tokens of each row; ignore what follows the first end token.
     """
     pad = ends[0] if ends else 0
     known = shared_tokens(rows) if len(rows) > 1 else 0

@@ -18,7 +18,7 @@ import resource
 import signal
 import struct
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 # From linux/sched.h, sys/mount.h, linux/prctl.h and linux/capability.h.
 NEW_MOUNTS, NEW_HOST, NEW_IPC = 0x20000, 0x4000000, 0x8000000
@@ -131,16 +131,11 @@ def enter_namespaces(*, is_root: bool, channel: list[int]) -> None:
         write("/proc/self/setgroups", "deny")
         write("/proc/self/uid_map", f"{INSIDE_USER} {user} 1")
         write("/proc/self/gid_map", f"{INSIDE_USER} {group} 1")
-    child = os.fork()
-    if child:
-        wait_for(child, channel)
-
-
-def wait_for(child: int, channel: list[int]) -> NoReturn:
-    """Wait in the outer process; the channel is its child's alone, which closes it by ending."""
-    for number in channel:
-        os.close(number)
-    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+    if child := os.fork():
+        # The channel is the child's alone, which closes it by ending.
+        for number in channel:
+            os.close(number)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
 
 
 def change_root(config: dict[str, Any]) -> None:
