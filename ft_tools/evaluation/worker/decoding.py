@@ -130,10 +130,11 @@ def _greedy(
             if steps.keep(kept):
                 input_ids, alive, ended = input_ids[kept], alive[kept], ended[kept]
         scores = steps.logits(input_ids)
-        for row, answer in enumerate(alive.tolist() if constrained is not None else ()):
-            last = int(input_ids[row, -1]) if input_ids.shape[1] > start else None
-            allowed = torch.from_numpy(constrained.allowed(answer, last)).to(scores.device)
-            scores[row].masked_fill_(~allowed, -torch.inf)
+        if constrained is not None:
+            for row, answer in enumerate(alive.tolist()):
+                last = int(input_ids[row, -1]) if input_ids.shape[1] > start else None
+                allowed = torch.from_numpy(constrained.allowed(answer, last)).to(scores.device)
+                scores[row].masked_fill_(~allowed, -torch.inf)
         chosen = scores.argmax(dim=-1)
         made[alive, input_ids.shape[1] - start] = chosen
         input_ids = torch.cat([input_ids, chosen[:, None]], dim=-1)
