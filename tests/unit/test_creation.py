@@ -7,9 +7,6 @@ from pydantic import ValidationError
 
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.worker import create as worker
-from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import PrepareRequest
-from ft_tools.errors import BadData
 from ft_tools.formats.origin import describe_made, row_hash
 from ft_tools.runs.processes import start
 from ft_tools.runs.processes.worker_session import Session
@@ -81,29 +78,20 @@ def test_a_greeting_is_cut_and_a_share_of_the_rows_is_misspelt(made):
     assert sum(asked(row)[0].islower() for row in rows) >= 15
 
 
-def test_every_row_of_the_files_has_its_origin_by_hash(made):
+def test_every_row_of_the_files_has_its_origin_by_hash_and_copies_of_one_are_in_one_part(made):
     folder, _, report = made
     origins = {one["row"]: one for one in read(folder / "made" / "origin.jsonl")}
-    for name in ("train.jsonl", "validation.jsonl"):
+    parts = [set(), set()]
+    for part, name in zip(parts, ("train.jsonl", "validation.jsonl"), strict=True):
         for row in read(folder / "made" / name):
             line = int(origins[row_hash(row)]["source"].rpartition(":")[2])
-            assert json.loads(row["messages"][1]["content"])["number"] == line - 1
+            part.add(json.loads(row["messages"][1]["content"])["number"])
+            assert line - 1 in part
+    assert parts[1]
+    assert parts[0].isdisjoint(parts[1])
     made_rows = sum(one["kind"] == "variations" for one in origins.values())
     assert report.makers == {"variations": made_rows, "source": 24}
     assert describe_made(folder / "made" / "train.jsonl").endswith(" variations")
-
-
-def test_copies_of_one_row_are_all_in_one_part(made):
-    folder, *_ = made
-    parts = [
-        {
-            json.loads(row["messages"][1]["content"])["number"]
-            for row in read(folder / "made" / name)
-        }
-        for name in ("train.jsonl", "validation.jsonl")
-    ]
-    assert parts[1]
-    assert parts[0].isdisjoint(parts[1])
 
 
 def test_a_row_of_calls_gets_the_new_value_in_its_call(workspace):
@@ -193,22 +181,6 @@ def test_arguments_that_do_not_fit_together_are_refused(arguments, named):
     given = {"source": "rows.jsonl", "kind": "variations", "output_dir": "made"}
     with pytest.raises(ValidationError, match=named):
         CreateRequest(**given | arguments)
-
-
-def test_a_file_with_other_columns_is_refused_until_prepare_dataset_has_written_it(workspace):
-    rows = [{"prompt": f"What is {n} + 1?", "answer": f"It is {n + 1}."} for n in range(9)]
-    write(workspace / "rows.jsonl", rows)
-    changes = {"variations": [{"change": "case"}], "validation_fraction": 0}
-    with pytest.raises(BadData, match=r"`prompt` with `completion`.*prepare_dataset"):
-        run_here(workspace, source="rows.jsonl", kind="variations", output_dir="made", **changes)
-    mapping = {"prompt": "prompt", "answer": "answer"}
-    parts = {"test_fraction": 0, "validation_fraction": 0}
-    request = PrepareRequest(path="rows.jsonl", mapping=mapping, output_dir="prepared", **parts)
-    confirm = prepare_dataset(request).mapping_hash
-    prepare_dataset(request.model_copy(update={"confirm": confirm}))
-    source = "prepared/train.jsonl"
-    _, report = run_here(workspace, source=source, kind="variations", output_dir="made", **changes)
-    assert report.num_kept == 18
 
 
 def test_a_run_that_was_killed_after_its_files_were_written_ends_with_the_same_files(workspace):

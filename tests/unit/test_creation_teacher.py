@@ -7,15 +7,15 @@ import time
 import pytest
 
 from ft_tools.creation.pilots import kept_of, total_of
-from ft_tools.creation.worker import create as worker
 from ft_tools.endpoints import client
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.origin import row_hash
-from ft_tools.runs.processes.worker_session import Session, Stopped
 from tests.creating import planned_here, read, run_here, write
 from tests.endpoint import PRICE, Teacher, serving
 
 PILOT, WHOLE = "create-00000000000000aa", "create-00000000000000bb"
+NUMBER = {"kind": "number", "reference": "sum"}
+PATTERN = {"kind": "pattern", "pattern": r"It is \d+\."}
 
 
 def add(question, is_right=True):
@@ -34,7 +34,7 @@ def asking(server, **more):
         "source": "sums.jsonl",
         "kind": "answers",
         "teacher": {"endpoint": endpoint, "price": PRICE, "decoding": {"temperature": 0.8}},
-        "checks": [{"kind": "number", "reference": "sum"}],
+        "checks": [NUMBER],
         "output_dir": "made",
         "provider": "open_licence",
     }
@@ -106,7 +106,7 @@ def test_every_row_asked_for_is_kept_or_dropped_for_a_reason_and_no_wrong_one_is
     write(workspace / "sums.jsonl", sums(120))
     teacher = Teacher(add, FAULTS, seed=3)
     with serving(teacher) as server:
-        _, report = run_here(workspace, **asking(server, pilot_rows=0, checks=NUMBER_ALONE))
+        _, report = run_here(workspace, **asking(server, pilot_rows=0, checks=[PATTERN, NUMBER]))
     files = workspace / "made"
     rows = read(files / "train.jsonl") + read(files / "validation.jsonl")
     assert all(row["messages"][1]["content"] == add(row["messages"][0]["content"]) for row in rows)
@@ -126,12 +126,6 @@ def test_every_row_asked_for_is_kept_or_dropped_for_a_reason_and_no_wrong_one_is
     page = (workspace / "runs" / "create-0123456789abcdef" / "report.html").read_text("utf-8")
     for shown in ("refusal", "failed: pattern", "I cannot help with that."):
         assert shown in page
-
-
-NUMBER_ALONE = [
-    {"kind": "pattern", "pattern": r"It is \d+\."},
-    {"kind": "number", "reference": "sum"},
-]
 
 
 def test_the_shortest_right_answer_of_several_is_kept_with_its_origin(workspace):
@@ -175,27 +169,6 @@ def test_a_budget_ends_the_asking_and_what_was_answered_is_used(workspace, quick
     assert any(note.startswith("budget_ended:") for note in report.warnings)
 
 
-def test_a_cancelled_run_stops_asking_and_continues_with_what_it_kept(workspace):
-    write(workspace / "sums.jsonl", sums(40))
-    teacher = Teacher(add)
-
-    def cancelling(question, body):
-        if sum(teacher.answered.values()) == 10:
-            (run_dir / "cancel").touch()
-        return teacher(question, body)
-
-    with serving(cancelling) as server:
-        arguments = asking(server, pilot_rows=0)
-        _, run_dir = planned_here(workspace, **arguments)
-        with pytest.raises(Stopped):
-            worker.work(Session(run_dir))
-        assert 10 < sum(teacher.answered.values()) < 20
-        (run_dir / "cancel").unlink()
-        report = worker.work(Session(run_dir))
-    assert set(teacher.answered.values()) == {1}
-    assert report.num_kept == 40
-
-
 def test_a_prompt_that_always_fails_ends_nothing_and_a_server_that_is_gone_ends_the_run(
     workspace, quick
 ):
@@ -221,36 +194,32 @@ def test_questions_of_the_test_rows_are_never_sent(workspace):
     assert not any(f"What is {n} +" in question for question in server.questions for n in range(5))
 
 
-def test_a_budget_without_a_price_and_half_a_price_are_refused(workspace):
-    write(workspace / "sums.jsonl", sums(30))
-    with serving(lambda question, _: add(question)) as server:
-        endpoint = asking(server)["teacher"]["endpoint"]
-        half = {"usd_per_million_input_tokens": 1}
-        for teacher in ({"endpoint": endpoint}, {"endpoint": endpoint, "price": half}):
-            arguments = asking(server, teacher=teacher)
-            launch, _ = planned_here(workspace, **arguments)
-            assert launch.plan["asking"]["price"] is None
-            assert launch.plan["asking"]["most_usd"] is None
-            with pytest.raises(BadInput, match="price is unknown"):
-                planned_here(workspace, **arguments, budget_usd=1)
-    assert server.questions == []
-
-
-def test_a_price_that_nobody_names_is_that_of_a_dated_table(workspace, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "price", "source"),
+    [
+        ("gpt-4o-mini", None, "genai-prices 0."),
+        ("gpt-4o-mini", PRICE, "the caller"),
+        ("no-such-model", None, None),
+        ("no-such-model", {"usd_per_million_input_tokens": 1}, None),
+    ],
+)
+def test_a_price_is_the_callers_or_that_of_a_dated_table_or_unknown_and_then_no_budget_is_kept(
+    workspace, monkeypatch, model, price, source
+):
     write(workspace / "sums.jsonl", sums(30))
     monkeypatch.setenv("SOME_KEY", "k")
-    endpoint = {"url": "https://api.openai.com/v1", "key_variable": "SOME_KEY"}
-    found = {}
-    for model in ("gpt-4o-mini", "no-such-model"):
-        teacher = {"endpoint": {**endpoint, "model": model}}
-        arguments = asking(None, teacher=teacher, provider=None, product_use="internal")
-        found[model], _ = planned_here(workspace, **arguments)
-    price = found["gpt-4o-mini"].plan["asking"]["price"]
-    assert price["source"].startswith("genai-prices 0.")
-    assert price["usd_per_million_output_tokens"] > price["usd_per_million_input_tokens"] > 0
-    assert found["no-such-model"].plan["asking"]["price"] is None
-    noted = {note.partition(":")[0] for note in found["no-such-model"].warnings}
-    assert {"price_unknown", "terms_unknown"} <= noted
+    endpoint = {"url": "https://api.openai.com/v1", "key_variable": "SOME_KEY", "model": model}
+    arguments = asking(None, teacher={"endpoint": endpoint, "price": price}, pilot_rows=0)
+    launch, _ = planned_here(workspace, **arguments)
+    found = launch.plan["asking"]
+    is_unknown = "price_unknown" in {note.partition(":")[0] for note in launch.warnings}
+    assert is_unknown == (source is None) == (found["price"] is None) == (found["most_usd"] is None)
+    if source is None:
+        with pytest.raises(BadInput, match="price is unknown"):
+            planned_here(workspace, **arguments, budget_usd=1)
+    else:
+        assert found["price"]["source"].startswith(source)
+        assert found["price"]["usd_per_million_output_tokens"] > 0
 
 
 def test_what_an_endpoint_calls_itself_is_repeated_in_no_report(workspace):
@@ -269,30 +238,23 @@ def test_what_an_endpoint_calls_itself_is_repeated_in_no_report(workspace):
     assert {one["answered_by"] for one in origins} == {order}
 
 
+JUDGE = {
+    "kind": "judge",
+    "endpoint": {"url": "https://judge.example/v1", "model": "judge"},
+    "rubric": "Is the sum right?",
+}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "named"),
     [
         ({"source": "tools.jsonl", "checks": []}, BadInput, r"tools\.jsonl:1: offers tools"),
         ({"test": "sums.jsonl"}, BadInput, "30 prompts, and none is left"),
-        ({"checks": [{"kind": "number", "reference": "total"}]}, BadInput, "total"),
-        (
-            {
-                "source": "manual.md",
-                "kind": "documents",
-                "checks": [{"kind": "contains", "texts": "tone"}],
-            },
-            BadInput,
-            "reads the column",
-        ),
-        (
-            {
-                "kind": "variations",
-                "attributes": {"tone": ["angry"]},
-                "checks": [{"kind": "contains", "texts": "passage"}],
-            },
-            BadInput,
-            "reads the column",
-        ),
+        ({"checks": [NUMBER | {"reference": "total"}]}, BadInput, "total"),
+        ({"source": "manual.md", "kind": "documents"}, BadInput, "reads the column"),
+        ({"kind": "variations", "attributes": {"tone": ["x"]}}, BadInput, "reads the column"),
+        ({"checks": [JUDGE], "pilot_rows": 0}, BadInput, r"options\.marked"),
+        ({"checks": [JUDGE], "budget_usd": 5}, BadInput, "price of the judge"),
         ({"marked": "few.jsonl"}, BadInput, "marked rows"),
         ({"marked": "good.jsonl"}, BadInput, "marked rows"),
         ({"provider": "anthropic"}, Refused, "teacher_terms"),
@@ -333,26 +295,6 @@ def ask_about(question, body):
         {"question": "Who says so?", "answer": "The mayor.", "quotes": ["said the mayor"]},
     ]
     return json.dumps({"examples": examples})
-
-
-def test_a_judge_of_documents_reads_the_passage_with_the_question(workspace):
-    (workspace / "manual.md").write_text(MANUAL)
-    judged_on = []
-
-    def reply(question, body):
-        if body["model"] != "judge":
-            return ask_about(question, body)
-        quoted = json.loads(question[question.index("{") : question.rindex("}\n") + 1])
-        judged_on.append(quoted["request"])
-        return json.dumps({"pass": True})
-
-    with serving(reply) as server:
-        arguments = judged(server, source="manual.md", kind="documents", pilot_rows=0)
-        arguments["checks"] += [{"kind": "pattern", "pattern": ".*"}]
-        run_here(workspace, **arguments)
-    (request,) = judged_on
-    assert MANUAL in request
-    assert "What about" in request
 
 
 NO_ANSWER = "The text does not say."
@@ -426,7 +368,7 @@ def test_an_empty_validation_part_that_was_asked_for_is_a_warning(workspace):
     assert any("validation_fraction=0.1" in one for one in report.warnings)
 
 
-@pytest.mark.parametrize("checks", [[], [{"kind": "number", "reference": "sum"}]])
+@pytest.mark.parametrize("checks", [[], [NUMBER]])
 def test_half_a_surrogate_pair_in_a_reply_costs_its_row_alone(workspace, checks):
     write(workspace / "sums.jsonl", sums(30))
     with serving(lambda asked, _: "Four \ud83d" if "is 3 +" in asked else add(asked)) as server:
@@ -434,37 +376,36 @@ def test_half_a_surrogate_pair_in_a_reply_costs_its_row_alone(workspace, checks)
     assert len(read(workspace / "made" / "train.jsonl")) == 29
 
 
-def test_an_example_that_is_json_in_a_string_is_malformed(workspace):
-    (workspace / "docs").mkdir()
-    (workspace / "docs" / "manual.md").write_text(MANUAL)
-    (workspace / "docs" / "leaflet.txt").write_text(LEAFLET)
-
-    def reply(question, body):
-        made = json.loads(ask_about(question, body))["examples"]
-        is_text = "Returns" in question
-        return json.dumps({"examples": [json.dumps(one) if is_text else one for one in made]})
-
-    with serving(reply) as server:
-        arguments = asking(server, source="docs", kind="documents", checks=[], pilot_rows=0)
-        report = run_here(workspace, **arguments, validation_fraction=0)[1]
-    assert report.dropped == {"malformed": 3, "number_not_found": 1, "quote_not_found": 1}
-
-
 def test_rows_from_documents_keep_the_passage_and_only_what_it_carries(workspace):
     (workspace / "docs").mkdir()
     (workspace / "docs" / "manual.md").write_text(MANUAL)
     (workspace / "docs" / "leaflet.txt").write_text(LEAFLET)
-    with serving(ask_about) as server:
-        arguments = asking(server, source="docs", kind="documents", checks=[], pilot_rows=0)
+    # What is JSON in a string is no example.
+    (workspace / "docs" / "text.txt").write_text(LEAFLET.replace("Returns", "Orders"))
+    judged_on = []
+
+    def reply(question, body):
+        if body["model"] == "judge":
+            judged_on.append(shown_to_judge(question)["request"])
+            return json.dumps({"pass": True})
+        made = json.loads(ask_about(question, body))["examples"]
+        is_text = "Orders" in question
+        return json.dumps({"examples": [json.dumps(one) if is_text else one for one in made]})
+
+    with serving(reply) as server:
+        arguments = judged(server, source="docs", kind="documents", pilot_rows=0)
+        arguments["checks"].append({"kind": "pattern", "pattern": ".*"})
         more = {"passage_characters": 200, "unanswerable_fraction": 0.5, "validation_fraction": 0}
         launch, report = run_here(workspace, **arguments, **more)
-    assert launch.plan["num_source"] == len(server.questions) == 2
-    assert report.dropped == {"number_not_found": 2, "quote_not_found": 2}
+    assert launch.plan["num_source"] == 3
+    assert report.dropped == {"malformed": 3, "number_not_found": 2, "quote_not_found": 2}
     rows = read(workspace / "made" / "train.jsonl")
     origins = {one["row"]: one for one in read(workspace / "made" / "origin.jsonl")}
-    answered = [row for row in rows if row["messages"][1]["content"] != "The text does not say."]
+    answered = [row for row in rows if row["messages"][1]["content"] != NO_ANSWER]
     assert len(answered) == 2
     assert len(rows) == report.num_kept == 4
+    # A judge reads what the model will read: the passage with the question.
+    assert set(judged_on) == {row["messages"][0]["content"] for row in answered}
     for row in rows:
         asked, answer = (turn["content"] for turn in row["messages"])
         origin = origins[row_hash(row)]
@@ -529,43 +470,35 @@ def test_new_inputs_name_the_callers_attributes_and_copies_of_examples_are_dropp
 # ----------------------------------------------------------------------------------- arithmetic
 
 
-def test_the_forecast_of_a_total_covers_it_in_19_of_20_and_is_no_wider_than_twice():
+@pytest.mark.parametrize("spread", [0.3, 0.6])
+@pytest.mark.parametrize("rate", [0.5, 0.95])
+def test_forecasts_of_cost_and_rows_cover_them_in_19_of_20(spread, rate):
     import numpy as np
 
-    for spread in (0.3, 0.6):
-        covered, ratios = 0, []
-        for seed in range(200):
-            draws = np.random.default_rng(seed).lognormal(0, spread, 220)
-            found = total_of(draws[:20].tolist(), 200)
-            covered += found.low <= draws[20:].sum() <= found.high
-            ratios.append(found.high / found.low)
-        assert covered >= 185
-        assert np.median(ratios) <= 2
-
-
-@pytest.mark.parametrize("rate", [0.5, 0.75, 0.95])
-def test_the_forecast_of_rows_that_pass_covers_their_number(rate):
-    import numpy as np
-
-    covered = 0
+    covered, kept, ratios = 0, 0, []
     for seed in range(200):
-        draws = (np.random.default_rng(seed).random(320) < rate).astype(float)
-        found = kept_of(draws[:20].tolist(), 300)
+        chance = np.random.default_rng(seed)
+        draws, passed = chance.lognormal(0, spread, 220), (chance.random(320) < rate).astype(float)
+        found = total_of(draws[:20].tolist(), 200)
         covered += found.low <= draws[20:].sum() <= found.high
-    assert covered >= 185
+        ratios.append(found.high / found.low)
+        found = kept_of(passed[:20].tolist(), 300)
+        kept += found.low <= passed[20:].sum() <= found.high
+    assert min(covered, kept) >= 185
+    assert np.median(ratios) <= 2
 
 
 # ----------------------------------------------------------------------------------- a judge
 
 
 def judged(server, **more):
-    judge = {
-        "kind": "judge",
-        "endpoint": {"url": server.url, "model": "judge"},
-        "rubric": "Is the sum right?",
-        "price": PRICE,
-    }
-    return asking(server, checks=[judge]) | more
+    endpoint = {"url": server.url, "model": "judge"}
+    return asking(server, checks=[JUDGE | {"endpoint": endpoint, "price": PRICE}]) | more
+
+
+def shown_to_judge(question):
+    """Return what a judge is shown."""
+    return json.loads(question[question.index("{") : question.rindex("}\n") + 1])
 
 
 def marked_rows(count):
@@ -587,7 +520,7 @@ def teacher_and_judge(right):
         if body["model"] != "judge":
             n = int(question.split()[2])
             return add(question, n % 4 > 0)
-        quoted = json.loads(question[question.index("{") : question.rindex("}\n") + 1])
+        quoted = shown_to_judge(question)
         is_right = add(quoted["request"]) == quoted["answer"]
         seen.append(question)
         knows = len(seen) % 10 < right
@@ -598,12 +531,12 @@ def teacher_and_judge(right):
     return reply
 
 
-def test_a_judge_alone_is_refused_until_it_agrees_with_rows_that_the_user_marked(workspace, quick):
+def test_a_judge_that_does_not_agree_with_the_users_marks_is_refused_as_the_only_check(
+    workspace, quick
+):
     write(workspace / "sums.jsonl", sums(60))
     write(workspace / "marked.jsonl", marked_rows(24))
     with serving(teacher_and_judge(6)) as server:
-        with pytest.raises(BadInput, match=r"options\.marked"):
-            planned_here(workspace, **judged(server))
         arguments = judged(server, marked="marked.jsonl")
         _, pilot = run_here(workspace, PILOT, **arguments)
         directory_done(workspace, PILOT, pilot)
@@ -653,9 +586,8 @@ def test_what_judges_cost_is_spent_of_the_budget_and_the_report_and_forecast_say
 
     with serving(lambda q, body: (judge if body["model"] == "judge" else teacher)(q, body)) as url:
         arguments = judged(url)
-        number = {"kind": "number", "reference": "sum"}
-        arguments["checks"].append(number)
-        for run_id, more in ((PILOT, {}), (WHOLE, {"checks": [*arguments["checks"], number]})):
+        arguments["checks"].append(NUMBER)
+        for run_id, more in ((PILOT, {}), (WHOLE, {"checks": [*arguments["checks"], NUMBER]})):
             before = spent()
             _, report = run_here(workspace, run_id, **arguments | more)
             assert report.usd == pytest.approx(spent() - before)
@@ -679,7 +611,7 @@ def test_a_plan_whose_replies_are_known_takes_what_its_judge_takes(workspace, qu
         _, report = run_here(workspace, PILOT, **asking(url, pilot_rows=0, output_dir="first"))
         directory_done(workspace, PILOT, report)
         arguments = judged(url)
-        arguments["checks"].append({"kind": "number", "reference": "sum"})
+        arguments["checks"].append(NUMBER)
         _, report = run_here(workspace, WHOLE, **arguments)
         directory_done(workspace, WHOLE, report)
         launch, _ = planned_here(workspace, **arguments)
@@ -691,22 +623,13 @@ def test_a_plan_whose_replies_are_known_takes_what_its_judge_takes(workspace, qu
     assert plan["asking"]["forecast"]["kept"]["likely"] == 60
 
 
-def test_a_budget_is_refused_where_a_judges_price_is_unknown(workspace):
-    write(workspace / "sums.jsonl", sums(30))
-    arguments = asking(None, budget_usd=5)
-    endpoint = {"url": "https://judge.example/v1", "model": "judge"}
-    arguments["checks"] += [{"kind": "judge", "endpoint": endpoint, "rubric": "Good?"}]
-    with pytest.raises(BadInput, match="price of the judge"):
-        planned_here(workspace, **arguments)
-
-
 def test_of_the_answers_that_pass_the_one_that_is_judged_best_is_kept(workspace):
     write(workspace / "sums.jsonl", sums(6))
 
     def reply(question, body):
         if body["model"] == "judge":
             judged.append(question)
-            quoted = json.loads(question[question.index("{") : question.rindex("}\n") + 1])
+            quoted = shown_to_judge(question)
             if "answers" not in quoted:
                 return json.dumps({"pass": True})
             return json.dumps({"best": [one.count("x") for one in quoted["answers"]].index(9) + 1})

@@ -232,21 +232,6 @@ def test_names_are_replaced_everywhere(workspace):
     assert report.log.masked == {"email": 1}
 
 
-def test_a_token_of_an_unknown_vendor_is_masked_and_names_of_calls_are_not(workspace):
-    name = "call_" + "DdmO9pD3xa9XTPNJ32zg2hcA"
-    call = {"id": name, "type": "function", "function": {"name": "get", "arguments": {}}}
-    turns = [
-        said("user", "use acme_" + "YJ2ntce9S8nNhkrfvxGRWTPXX"),
-        said("assistant", "", tool_calls=[call]),
-        said("tool", "test_ShouldReturnTheRightValueV2", tool_call_id=name),
-        said("assistant", "Done."),
-    ]
-    written(workspace, [chat(*turns)])
-    rows, report = made_of(workspace, NOT_FAILED)
-    assert rows[0]["messages"] == [said("user", "use [secret]"), *turns[1:]]
-    assert report.log.masked == {"secret": 1}
-
-
 def test_a_source_that_is_the_workspace_stays_as_it_was_confirmed(workspace):
     write(workspace / "a.jsonl", logged("openai_chat"))
     asked = LOGGED | {"source": ".", "keep": HELPFUL}
