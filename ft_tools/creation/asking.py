@@ -1,5 +1,6 @@
 """What asking a teacher would take: requests, price, a pilot and its forecast."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -211,10 +212,11 @@ def _warnings(
     if endpoint is not None and not endpoint.is_local:
         if plan.price is None:
             yield warning("price_unknown")
-        found = list(filter(None, map(_personal_data_in, prompts)))
-        if found:
-            listed = ", ".join(sorted(set().union(*found)))
-            yield warning("personal_data_sent", num=len(found), kinds=listed, host=endpoint.host)
+        texts = [json.dumps(one.messages, ensure_ascii=False) for one in prompts]
+        found = [{*privacy.secrets_in(one), *privacy.personal_data_in(one)} for one in texts]
+        if kinds := ", ".join(sorted(set().union(*found))):
+            num = sum(map(bool, found))
+            yield warning("personal_data_sent", num=num, kinds=kinds, host=endpoint.host)
     if plan.most_usd and budget is None:
         yield warning("no_budget", most=plan.most_usd)
     usd = plan.forecast.usd if plan.forecast else None
@@ -227,10 +229,3 @@ def _warnings(
             yield warning("judge_is_teacher", name=name)
     if not request.checks and request.kind == "answers":
         yield warning("no_checks")
-
-
-def _personal_data_in(prompt: Prompt) -> set[str]:
-    """Return which kinds of secrets and personal data a prompt holds."""
-    seen: privacy.Seen = {}
-    privacy.mask_all(prompt.messages, seen)
-    return {kind for kind, _ in seen}

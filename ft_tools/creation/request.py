@@ -1,9 +1,9 @@
 """What create_dataset takes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ft_tools.advice.request import Teacher as Provider
 from ft_tools.creation.traces.log import Keep
@@ -188,13 +188,6 @@ class CreateRequest(LaunchRequest):
         named = zip(check_names(self.checks), self.checks, strict=True)
         return {name: check for name, check in named if isinstance(check, Judge)}
 
-    @field_validator("template")
-    @classmethod
-    def _has_both(cls, value: str) -> str:
-        if PASSAGE not in value or QUESTION not in value:
-            raise ValueError("must contain {passage} and {question}")
-        return value
-
     @property
     def mode(self) -> str:
         """Return the kind, the two of variations apart."""
@@ -204,26 +197,21 @@ class CreateRequest(LaunchRequest):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_names(self.checks)
-        if problem := next(self._problems(), ""):
-            raise ValueError(problem)
-        return self
-
-    def _problems(self) -> Iterator[str]:
-        """Yield why what was given does not fit together."""
-        if self.kind == "variations" and bool(self.variations) == bool(self.attributes):
-            yield (
-                "kind='variations' takes either options.variations (exact changes), or a teacher "
-                "with options.attributes"
-            )
         usual, teacher = type(self).model_construct(source="", kind=self.kind), self.teacher
         given = {name for name, value in self if value != getattr(usual, name)}
         given |= {f"teacher.{name}" for name, value in teacher or () if value is not None}
-        for name in sorted(given & READ_BY.keys()):
-            if self.mode not in READ_BY[name]:
-                yield f"{name} is for {', '.join(READ_BY[name])}; it is not read for {self.mode}"
+        unread = (name for name in sorted(given & READ_BY.keys()) if self.mode not in READ_BY[name])
+        other = next(unread, "")
         is_here = teacher is not None and teacher.endpoint is None
         shots, several = teacher.examples if teacher else None, self.samples > 1
         problems = {
+            "kind='variations' takes either options.variations (exact changes), or a teacher "
+            "with options.attributes": self.kind == "variations"
+            and bool(self.variations) == bool(self.attributes),
+            f"{other} is for {', '.join(READ_BY.get(other, ()))}; it is not read for "
+            f"{self.mode}": other,
+            "template must contain {passage} and {question}": PASSAGE not in self.template
+            or QUESTION not in self.template,
             f"kind={self.kind!r} requires teacher: who answers": self.mode in ASKING
             and teacher is None,
             "accept_findings requires accept_reason: one sentence on why": self.accept_findings
@@ -240,4 +228,6 @@ class CreateRequest(LaunchRequest):
             and teacher
             and not teacher.sampling.get("temperature"),
         }
-        yield from (text for text, is_wrong in problems.items() if is_wrong)
+        if problem := next((text for text, is_wrong in problems.items() if is_wrong), ""):
+            raise ValueError(problem)
+        return self
