@@ -25,6 +25,16 @@ class Endpoint(ThreadingHTTPServer):
         self.keys: set[str | None] = set()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
+    def answer(self, path: str, content: bytes) -> Any:
+        """Answer a request, of which there is one at a time: JSON, bytes, a status or seconds."""
+        body = json.loads(content)
+        question = body["messages"][-1]["content"]
+        self.questions.append(question)
+        said = self.reply(question, body)
+        if isinstance(said, str):
+            said = {"model": "m", "choices": [{"message": {"content": said}}]}
+        return said
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that hung up, or was killed."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -32,8 +42,8 @@ class Endpoint(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(reply: Callable[[str, dict[str, Any]], Any]) -> Iterator[Endpoint]:
-    with Endpoint(reply) as server:
+def serving(reply: Callable[[str, dict[str, Any]], Any] | Endpoint) -> Iterator[Any]:
+    with reply if isinstance(reply, Endpoint) else Endpoint(reply) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
@@ -111,25 +121,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        if not content:
+        if content:
+            self.respond(content)
+        else:
             # Whoever asked was killed before it had said what.
             self.close_connection = True
-            return
-        body = json.loads(content)
-        question = body["messages"][-1]["content"]
+
+    def do_GET(self) -> None:
+        self.respond(b"")
+
+    def respond(self, content: bytes) -> None:
         with self.server.lock:
-            self.server.questions.append(question)
             self.server.keys.add(self.headers.get("Authorization"))
-            said = self.server.reply(question, body)
+            said = self.server.answer(self.path, content)
         if isinstance(said, float):
             time.sleep(said)
             self.close_connection = True
             return
-        status = said if isinstance(said, int) else 200
-        answer = said if isinstance(said, dict) else {}
-        if isinstance(said, str):
-            answer = {"model": "m", "choices": [{"message": {"content": said}}]}
-        data = json.dumps(answer).encode()
+        status, answer = (said, {}) if isinstance(said, int) else (200, said)
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         if status == 429:

@@ -1,45 +1,39 @@
 """create_dataset through a batch interface: one batch, read by its id, never sent twice."""
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from ft_tools.creation.worker import batches
 from ft_tools.endpoints.client import EndpointUnavailable
 from tests.creating import read, run_here, write
-from tests.endpoint import PRICE
+from tests.endpoint import PRICE, Endpoint, serving
 
 
-class Provider(ThreadingHTTPServer):
+class Provider(Endpoint):
     """Files and batches; a batch has ended when it is asked for the second time."""
 
     def __init__(self, *, loses_first_answer=False):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(None)
         self.loses_answer = loses_first_answer
         self.files, self.batches, self.polled = {}, [], set()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
-    def post(self, path, content):
+    def answer(self, path, content):
+        path = path.removeprefix("/v1/")
         if path == "files":
             at = f"in{len(self.files)}"
             lines = [line for line in content.splitlines() if line.startswith(b'{"custom_id"')]
             self.files[at] = [json.loads(line) for line in lines]
             return {"id": at}
-        made = json.loads(content) | {"id": f"batch{len(self.batches)}", "status": "in_progress"}
-        self.batches.append(made)
-        if self.loses_answer:
-            self.loses_answer = False
-            return None
-        return made
-
-    def get(self, path):
+        if content:
+            made = json.loads(content) | {"id": f"batch{len(self.batches)}"}
+            self.batches.append(made | {"status": "in_progress"})
+            loses, self.loses_answer = self.loses_answer, False
+            return 500 if loses else made
         if path.startswith("batches?"):
             return {"data": self.batches}
         if path.startswith("files/"):
-            return "\n".join(map(json.dumps, self.files[path.split("/")[1]]))
+            return "\n".join(map(json.dumps, self.files[path.split("/")[1]])).encode()
         (batch,) = (one for one in self.batches if one["id"] == path.split("/")[1])
         if batch["id"] in self.polled:
             asked = self.files[batch["input_file_id"]]
@@ -66,35 +60,6 @@ def refused(line):
     return {"custom_id": line["custom_id"], "response": {"status_code": 400, "body": {}}}
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers as the provider does."""
-
-    def do_POST(self):
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        self.say(self.server.post(self.path.removeprefix("/v1/"), content))
-
-    def do_GET(self):
-        self.say(self.server.get(self.path.removeprefix("/v1/")))
-
-    def say(self, answer):
-        data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-        self.send_response(500 if answer is None else 200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        """Stay quiet."""
-
-
-@contextmanager
-def serving(**how):
-    with Provider(**how) as provider:
-        threading.Thread(target=provider.serve_forever, args=(0.01,), daemon=True).start()
-        yield provider
-        provider.shutdown()
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(batches, "POLL_SECONDS", 0.01)
@@ -116,7 +81,7 @@ def asking(provider, **more):
 
 def test_a_batch_whose_submission_got_no_answer_is_found_by_its_name_and_not_sent_again(workspace):
     write(workspace / "prompts.jsonl", [{"prompt": f"Say {n}."} for n in range(8)])
-    with serving(loses_first_answer=True) as provider:
+    with serving(Provider(loses_first_answer=True)) as provider:
         with pytest.raises(EndpointUnavailable):
             run_here(workspace, **asking(provider))
         _, report = run_here(workspace, **asking(provider))
@@ -129,7 +94,7 @@ def test_a_batch_whose_submission_got_no_answer_is_found_by_its_name_and_not_sen
 
 def test_a_batch_holds_no_more_than_the_budget_pays_for(workspace):
     write(workspace / "prompts.jsonl", [{"prompt": f"Say {n}."} for n in range(10, 30)])
-    with serving() as provider:
+    with serving(Provider()) as provider:
         _, report = run_here(workspace, **asking(provider, budget_usd=0.8))
     sizes = [len(provider.files[one["input_file_id"]]) for one in provider.batches]
     assert len(sizes) > 1
