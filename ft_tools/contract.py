@@ -4,7 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticKnownError
@@ -48,6 +48,14 @@ class Request(BaseModel):
         if isinstance(value, bool) and kind in NUMBERS:
             raise PydanticKnownError(NUMBERS[kind])
         return value
+
+
+class ToolRequest(Request):
+    """Arguments of a tool whose report has a concise and a detailed form."""
+
+    response_format: ResponseFormat = Field(
+        "concise", description="detailed: every field, and reasons with their numbers and sources."
+    )
 
 
 def merged_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +110,13 @@ class NextStep(BaseModel):
 
 
 class Report(BaseModel):
-    """What a tool returns."""
+    """What a tool returns, in two forms: `compact` and `concise`."""
+
+    CONCISE: ClassVar[tuple[str, ...]] = ()
+    """Fields and properties of the concise form, the most important first; empty: all fields."""
+    QUOTED: ClassVar[Mapping[str, str]] = {}
+    """Field with rows that the caller asked for, which are never cut -> the argument that asks for
+    them; empty: every call does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 

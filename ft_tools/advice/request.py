@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ft_tools.contract import Request, ResponseFormat
+from ft_tools.contract import ToolRequest
 
 RungId = Literal[
     "do_nothing", "check_setup", "clear_terms", "build_eval_first",
@@ -19,7 +19,7 @@ Teacher = Literal[
 ]  # fmt: skip
 
 
-class ApproachRequest(Request):
+class ApproachRequest(ToolRequest):
     """Help decide whether to fine-tune: computed facts, a ladder of approaches, sourced evidence.
 
     You judge. What is omitted stays unknown.
@@ -71,7 +71,4 @@ class ApproachRequest(Request):
     )
     product_use: Literal["internal", "sold"] | None = Field(
         None, description="sold: or given away."
-    )
-    response_format: ResponseFormat = Field(
-        "concise", description="detailed: all rungs, whole passages."
     )

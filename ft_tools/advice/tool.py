@@ -1,18 +1,14 @@
 """recommend_approach: the facts, the ladder under them, what is blocked, and evidence."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from pydantic import BaseModel
+from collections.abc import Mapping
 
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
 from ft_tools.advice.ladder import LAST, PlacedRung, blocks, first, place, table
-from ft_tools.advice.report import ApproachReport, Passage, Question, State
+from ft_tools.advice.report import ApproachReport, Passage, Question
 from ft_tools.advice.request import ApproachRequest, RungId
-from ft_tools.contract import NextStep, compact
+from ft_tools.contract import NextStep
 from ft_tools.explain.search import search
 from ft_tools.next_steps import next_step
 
@@ -55,7 +51,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     said += [f"{each.row.id}: {each.rung.state}." for each in considered if each is not start]
     if not request.evaluations and not request.tried and request.target_met is None:
         said.append("Nothing was measured here yet.")
-    report = ApproachReport(
+    return ApproachReport(
         summary=" ".join(said),
         approach=start.row.id,
         decided_by=list(dict.fromkeys(i for each in (*earlier, *considered) for i in each.ids)),
@@ -67,7 +63,6 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         questions=_questions(start, placed, request),
         next_steps=[*facts.next_steps, *_next_steps(start, facts, request)],
     )
-    return report if request.response_format == "detailed" else _concise(report, request)
 
 
 def _evidence(request: ApproachRequest) -> list[Passage]:
@@ -122,46 +117,3 @@ def _next_steps(start: PlacedRung, facts: Facts, request: ApproachRequest) -> li
     if first in PREFERENCES | TRAINED | {"collect_data_first"}:
         return [next_step("audit_first", {"path": request.dataset})]
     return []
-
-
-def _concise(report: ApproachReport, request: ApproachRequest) -> ApproachReport:
-    """Return a report of at most about 600 tokens: whole rows, the most important first.
-
-    What else is possible or blocked is only named; what is missing is in the questions.
-    """
-    answered = {report.approach, *request.considering}
-    others: dict[State, list[RungId]] = {}
-    for each in report.ladder:
-        if each.rung in USUAL - answered and each.state in NAMED:
-            others.setdefault(each.state, []).append(each.rung)
-    kept: dict[str, Any] = {name: [] for name in MOST}
-    short = report.model_copy(update={"numbers": {}, "others": others, **kept})
-    left = MOST_CHARS - len(json.dumps(compact(short)))
-    for name, row in _by_importance(report, answered):
-        size = len(json.dumps(compact(row))) + 2
-        if size <= left and len(kept[name]) < MOST[name]:
-            kept[name].append(row)
-            left -= size
-    return short.model_copy(update=kept)
-
-
-def _by_importance(
-    report: ApproachReport, answered: set[RungId]
-) -> Iterator[tuple[str, BaseModel]]:
-    """Yield the rows of a report, short, with the list that each belongs to."""
-    for rung in (each for each in report.ladder if each.rung in answered):
-        update = {"source": ""}
-        if rung.rung != report.approach:
-            rules = ", ".join(each.id for each in report.blocked if rung.rung in each.rungs)
-            why = rules if rung.state == "blocked" and rules else rung.why
-            update |= {"cost": "", "stop": "", "why": why}
-        yield "ladder", rung.model_copy(update=update)
-    for block in report.blocked:
-        if (USUAL | answered) & set(block.rungs):
-            yield "blocked", block.model_copy(update={"rungs": [], "override": "", "source": ""})
-    yield from (("facts", each) for each in report.facts)
-    yield from (("questions", each) for each in report.questions)
-    for number, passage in enumerate(report.evidence):
-        # The first whole; of the others their first sentence, which is their claim.
-        update = {"section": ""} | ({"says": passage.says.split(". ")[0]} if number else {})
-        yield "evidence", passage.model_copy(update=update)

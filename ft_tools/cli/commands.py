@@ -164,7 +164,8 @@ def _become(*module: str) -> None:  # pragma: no cover - replaces the process
 @app.command
 def status(run_id: str | None = None) -> None:
     """Show one run, or the newest ones."""
-    show(get_run(RunRequest(run_id=run_id or "")), output_options["format"])
+    request = RunRequest(run_id=run_id or "")
+    show(get_run(request), output_options["format"], "get_run", request)
 
 
 @app.command
@@ -210,7 +211,8 @@ def wait(run_ids: list[str]) -> int:
 @app.command
 def cancel(run_id: str) -> None:
     """Ask a run to save and stop."""
-    show(cancel_run(CancelRequest(run_id=run_id)), output_options["format"])
+    request = CancelRequest(run_id=run_id)
+    show(cancel_run(request), output_options["format"], "cancel_run", request)
 
 
 @app.command(name="open")

@@ -24,7 +24,7 @@ from ft_tools.contract import complaints, no_such
 from ft_tools.errors import BadInput, FineTuningError, brief
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.runs.launch import Launch
-from ft_tools.runs.request import LaunchRequest
+from ft_tools.runs.request import LaunchRequest, RunRequest
 from ft_tools.runs.tool import read_run
 from ft_tools.tools import TOOLS, Tool
 from ft_tools.views.terminal import (
@@ -207,9 +207,9 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
     if waits and isinstance(report, Launch) and report.run_id:
         # stdout is for one report, that of the run.
         with redirect_stdout(sys.stderr):
-            show(report, output_options["format"])
+            show(report, output_options["format"], name, request)
         return _follow_to_end(report.run_id)
-    show(report, output_options["format"])
+    show(report, output_options["format"], name, request)
     gate = GATES.get(name)
     return 3 if gate and gate(report) else None
 
@@ -218,7 +218,7 @@ def _follow_to_end(run_id: str) -> int:
     """Wait for a run and print it; an evaluation that misses its target ends with 3."""
     code = follow([run_id])
     report = read_run(run_id)
-    show(report, output_options["format"])
+    show(report, output_options["format"], "get_run", RunRequest(run_id=run_id))
     if code or report.kind != "evaluate":
         return code
     return 3 if EvaluationReport.model_validate(report.result).misses_target else 0

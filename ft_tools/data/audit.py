@@ -15,7 +15,6 @@ from ft_tools.data.pipeline import Methods, ProcessedRows, process, with_complet
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import num_wanted
-from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.write import CLEANED, outputs_in, write_rows
 from ft_tools.formats.readers.source import is_held_out
 from ft_tools.formats.test_sets import FOLDER, name_of, remember
@@ -59,7 +58,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
             write_file(methods.page_to, html)
         if report.outputs is not None:
             _publish(request, data, report, html, methods, mapping)
-    return report if request.response_format == "detailed" else _concise(report)
+    return report
 
 
 def _report(request: AuditRequest, data: ProcessedRows, methods: Methods) -> AuditReport:
@@ -157,18 +156,3 @@ def _publish(
         write_file(staging / "report.json", report.model_dump_json(indent=1))
         write_file(staging / "report.html", html)
         methods.write_beside(staging)
-
-
-def _concise(report: AuditReport) -> AuditReport:
-    """Leave out findings of the least weight until the report is small."""
-    num_shown = min(count_findings.MAX_CONCISE_FINDINGS, len(report.findings))
-    while True:
-        notes = list(report.assumptions)
-        if num_shown < len(report.findings):
-            notes.append(note("minor_findings", count=len(report.findings) - num_shown))
-        shown = {"findings": report.findings[:num_shown], "assumptions": notes}
-        short = report.model_copy(update=shown)
-        size = estimate_tokens(short.model_dump_json(exclude_none=True))
-        if size <= MAX_CONCISE_TOKENS or num_shown <= MIN_CONCISE_FINDINGS:
-            return short
-        num_shown -= 1

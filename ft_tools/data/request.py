@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ft_tools.contract import Request, ResponseFormat
+from ft_tools.contract import ToolRequest
 from ft_tools.data.map.conditions import ByColumn
 from ft_tools.data.map.mapping import ColumnMapping, Names
 from ft_tools.errors import brief
@@ -22,7 +22,7 @@ Encoding = Literal[
 ]
 
 
-class FileRequest(Request):
+class FileRequest(ToolRequest):
     """Which rows of which file are read."""
 
     path: str = Field(description="File or folder: CSV, Excel, Parquet, JSON, JSONL, SQLite.")
@@ -96,9 +96,6 @@ class AuditRequest(FileRequest):
     seed: int = Field(0, ge=0, description="Seed of the split.")
     output_dir: str | None = Field(None, description="New folder for the cleaned files.")
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
-    response_format: ResponseFormat = Field(
-        "concise", description="detailed lists all row numbers, in pages."
-    )
     limit: int = Field(20, ge=1, le=200, description="Lines per finding, when detailed.")
     offset: int = Field(0, ge=0, description="Lines to skip, when detailed.")
 

@@ -108,7 +108,8 @@ class Job:
         Raises:
             FineTuningError: The tool refused; the message is its own.
         """
-        result = await self.client.call_tool(tool, arguments)
+        form = {"response_format": "detailed"} if "response_format" in TOOLS[tool].options else {}
+        result = await self.client.call_tool(tool, arguments | form)
         if result.is_error:
             raise FineTuningError(f"{tool}: {getattr(result.content[0], 'text', '')}")
         report = TOOLS[tool].parse_report(result.structured_content)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ft_tools.contract import OPTIONS, Request, merged_options
+from ft_tools.contract import OPTIONS, ToolRequest, merged_options
 from ft_tools.memory.setup import Attention, Dtype, Method, Optimizer, Sharding, Task
 from ft_tools.models.shape import ALL_LINEAR
 
@@ -16,7 +16,7 @@ SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:gi?b)?\s*", re.IGNORECASE)
 """A number of GiB, as it may stand for a GPU."""
 
 
-class GpuRequest(Request):
+class GpuRequest(ToolRequest):
     """The arguments that name a GPU or its memory."""
 
     gpu: str | None = Field(None, description="RTX 4090, M4 Max 64GB, or its GiB.")

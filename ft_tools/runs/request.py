@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from ft_tools.contract import Request
+from ft_tools.contract import Request, ToolRequest
 
 
-class LaunchRequest(Request):
+class LaunchRequest(ToolRequest):
     """The arguments of every tool that starts a run."""
 
     name: str = Field("", max_length=100, description="A name for people.")
@@ -21,7 +21,7 @@ class LaunchRequest(Request):
     )
 
 
-class RunRequest(Request):
+class RunRequest(ToolRequest):
     """Return a run's state, progress, metrics, health, artifacts and, when it ended, its result.
 
     Without `run_id`, list the runs of this workspace, newest first.

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ft_tools.concise import presented
 from ft_tools.contract import compact, without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
@@ -41,14 +42,17 @@ def chosen(wanted: Format) -> Format:
     return "human" if sys.stdout.isatty() else "agent"
 
 
-def show(report: BaseModel, wanted: Format) -> None:
-    """Print a report on stdout."""
+def show(
+    report: BaseModel, wanted: Format, tool: str = "", request: BaseModel | None = None
+) -> None:
+    """Print a report on stdout; for a program that of a tool in the form that was asked for."""
     dumped = report.model_dump(mode="json")
     match chosen(wanted):
         case "json":
             sys.stdout.write(json.dumps(dumped, indent=2) + "\n")
         case "agent":
-            sys.stdout.write(json.dumps(compact(report)) + "\n")
+            content = presented(report, tool, request) if request else compact(report)
+            sys.stdout.write(json.dumps(content) + "\n")
         case "quiet":
             named = next((dumped[key] for key in IDS if dumped.get(key)), None)
             sys.stdout.write(f"{named}\n" if named else "")

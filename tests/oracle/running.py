@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tests.oracle import files
 from tests.oracle.answers import value_at
@@ -27,6 +27,8 @@ QUOTED = re.compile(r"\{([a-z]+\.[a-z0-9_-]+)\.([^{}]+)\}")
 KEPT_CACHES = ("llama.cpp", "models")
 """What takes long to fetch and does not change is taken from the user's cache."""
 Answer = dict[str, Any]
+OBSERVERS: list[Callable[[str, BaseModel, BaseModel], None]] = []
+"""Called with every tool, request and report."""
 
 
 class Runner:
@@ -87,7 +89,10 @@ def call(tool: str, arguments: dict[str, Any]) -> Answer:
     from ft_tools.tools import TOOLS  # In each call: where it cannot be imported, no case can be.
 
     row = TOOLS[tool]
-    report = row.call(row.request.model_validate(arguments))
+    request = row.request.model_validate(arguments)
+    report = row.call(request)
+    for observe in OBSERVERS:
+        observe(tool, request, report)
     return dict(report.model_dump(mode="json"))
 
 

@@ -1,0 +1,69 @@
+"""What the tools' reports put into an agent's context: tokens of both forms, per tool.
+
+Makes the oracle's requests, and prints for each tool the median and the largest report in tokens
+of o200k_base (with bpe-openai; else a token for 3.2 characters). Quoted rows count, too.
+
+    python -m benchmarks.reports [--slow] [GROUP ...] [--show TOOL]
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from pydantic import BaseModel
+
+from ft_tools.concise import presented
+from ft_tools.contract import compact
+from tests.oracle import cases, running
+
+CHARS_A_TOKEN = 3.2
+
+
+def counter() -> Callable[[str], int]:
+    """Return what counts tokens."""
+    try:
+        import bpe_openai
+    except ImportError:
+        return lambda text: round(len(text) / CHARS_A_TOKEN)
+    encoding = bpe_openai.get_encoding("o200k_base")
+    return lambda text: len(encoding.encode(text))
+
+
+def main() -> None:
+    """Make the requests and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("groups", nargs="*", metavar="GROUP")
+    parser.add_argument("--slow", action="store_true", help="also the cases that train")
+    parser.add_argument("--show", default="", metavar="TOOL", help="print a tool's reports")
+    given = parser.parse_args()
+    count, sizes = counter(), defaultdict[str, list[tuple[int, int, int]]](list)
+
+    def observe(tool: str, request: BaseModel, report: BaseModel) -> None:
+        content: dict[str, Any] = presented(report, tool, request)
+        text = json.dumps(content)
+        size = count(text), count(json.dumps(compact(report))), len(text)
+        sizes[tool].append(size)
+        if tool == given.show:
+            print(size, json.dumps(content, indent=1), sep="\n")
+
+    running.OBSERVERS.append(observe)
+    known = cases.read("0.2")
+    with running.Runner() as runner:
+        for case in cases.choose(known, [], given.groups, not given.slow):
+            if found := runner.values(case).get("error"):
+                print(case.id, str(found)[:150])
+    print("| tool | reports | median tokens | most | detailed, median | most |")
+    print("|---|---|---|---|---|---|")
+    for tool, rows in [*sorted(sizes.items()), ("all", sum(sizes.values(), []))]:
+        concise, detailed, _ = zip(*rows, strict=True)
+        print(
+            f"| {tool} | {len(rows)} | {median(concise):.0f} | {max(concise)} "
+            f"| {median(detailed):.0f} | {max(detailed)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
