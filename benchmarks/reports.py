@@ -1,7 +1,7 @@
 """What the tools' reports put into an agent's context: tokens of both forms, per tool.
 
 Makes the oracle's requests, and prints for each tool the median and the largest report in tokens
-of o200k_base (with bpe-openai; else a token for 3.2 characters). Quoted rows count, too.
+of o200k_base (with bpe-openai; else a token for 2.9 characters). Quoted rows count, too.
 
     python -m benchmarks.reports [--slow] [GROUP ...] [--show TOOL]
 """
@@ -9,27 +9,24 @@ of o200k_base (with bpe-openai; else a token for 3.2 characters). Quoted rows co
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from itertools import chain
 from statistics import median
 from typing import Any
 
 from pydantic import BaseModel
 
+from benchmarks.surface import num_tokens
 from ft_tools.concise import presented
 from ft_tools.contract import compact
 from tests.oracle import cases, running
 
-CHARS_A_TOKEN = 3.2
+CHARS_A_TOKEN = 2.9
 
 
-def counter() -> Callable[[str], int]:
-    """Return what counts tokens."""
-    try:
-        import bpe_openai
-    except ImportError:
-        return lambda text: round(len(text) / CHARS_A_TOKEN)
-    encoding = bpe_openai.get_encoding("o200k_base")
-    return lambda text: len(encoding.encode(text))
+def size_of(content: Any) -> int:
+    """Return the tokens of a report as a client gets it."""
+    text = json.dumps(content)
+    return num_tokens(text) or round(len(text) / CHARS_A_TOKEN)
 
 
 def main() -> None:
@@ -39,12 +36,11 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true", help="also the cases that train")
     parser.add_argument("--show", default="", metavar="TOOL", help="print a tool's reports")
     given = parser.parse_args()
-    count, sizes = counter(), defaultdict[str, list[tuple[int, int, int]]](list)
+    sizes = defaultdict[str, list[tuple[int, int]]](list)
 
     def observe(tool: str, request: BaseModel, report: BaseModel) -> None:
         content: dict[str, Any] = presented(report, tool, request)
-        text = json.dumps(content)
-        size = count(text), count(json.dumps(compact(report))), len(text)
+        size = size_of(content), size_of(compact(report))
         sizes[tool].append(size)
         if tool == given.show:
             print(size, json.dumps(content, indent=1), sep="\n")
@@ -57,8 +53,8 @@ def main() -> None:
                 print(case.id, str(found)[:150])
     print("| tool | reports | median tokens | most | detailed, median | most |")
     print("|---|---|---|---|---|---|")
-    for tool, rows in [*sorted(sizes.items()), ("all", sum(sizes.values(), []))]:
-        concise, detailed, _ = zip(*rows, strict=True)
+    for tool, rows in [*sorted(sizes.items()), ("all", list(chain(*sizes.values())))]:
+        concise, detailed = zip(*rows, strict=True)
         print(
             f"| {tool} | {len(rows)} | {median(concise):.0f} | {max(concise)} "
             f"| {median(detailed):.0f} | {max(detailed)} |"

@@ -31,21 +31,20 @@ def listed(name: str) -> str:
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
 
 
-def tokens(text: str) -> str:
-    """Return the number of o200k_base tokens, or nothing where tiktoken or its data is missing."""
+def num_tokens(text: str) -> int | None:
+    """Return the number of o200k_base tokens; None without bpe-openai."""
     try:
-        import tiktoken
-
-        return f"{len(tiktoken.get_encoding('o200k_base').encode(text)):7,}"
-    except Exception:
-        return ""
+        import bpe_openai
+    except ImportError:
+        return None
+    return len(bpe_openai.get_encoding("o200k_base").encode(text))
 
 
 def main() -> int:
     """Print the sizes; return 1 if `--check` finds one above its budget."""
     texts = {name: listed(name) for name in TOOLS} | {"instructions": INSTRUCTIONS}
     for name, text in texts.items():
-        print(f"{len(text.encode()):7,} bytes {tokens(text)}  {name}")
+        print(f"{len(text.encode()):7,} bytes {num_tokens(text) or ''!s:>6}  {name}")
     measured = {
         "tool list with instructions": (len("".join(texts.values()).encode()), LIST_BYTES),
         "SKILL.md": (SKILL.stat().st_size, SKILL_BYTES),

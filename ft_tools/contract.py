@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -110,7 +110,7 @@ class NextStep(BaseModel):
 
 
 class Report(BaseModel):
-    """What a tool returns, in two forms: `compact` and `concise`."""
+    """What a tool returns, in two forms: detailed, which is all of it, and concise."""
 
     CONCISE: ClassVar[tuple[str, ...]] = ()
     """Fields and properties of the concise form, the most important first; empty: all fields."""
@@ -119,6 +119,24 @@ class Report(BaseModel):
     them; empty: every call does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _computed_again(cls, given: Any) -> Any:
+        computed = cls.model_computed_fields
+        if not isinstance(given, dict) or not computed:
+            return given
+        return {key: value for key, value in given.items() if key not in computed}
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+        """Yield the fields of the concise form, the most important first.
+
+        Args:
+            asked: The arguments of the call.
+        """
+        return (
+            (name, getattr(self, name, None)) for name in self.CONCISE or type(self).model_fields
+        )
 
 
 def without_empty(value: Any) -> Any:

@@ -51,8 +51,8 @@ BY_NAME = {name_of(path): path for path in MODULES}
 # above it in this list.
 FLOORS = (
     "facts errors installation requirements",
-    "abandoned_calls anti_patterns contract findings next_steps publish reasons redaction "
-    "system_errors workspace",
+    "abandoned_calls anti_patterns concise contract findings next_steps publish reasons "
+    "redaction system_errors workspace",
     "endpoints formats metrics models runs similarity",
     "views",
     "advice creation data evaluation explain lora memory shipping training",

@@ -1,17 +1,22 @@
 """What recommend_approach returns."""
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
 from ft_tools.advice.request import RungId
 from ft_tools.contract import NextStep, Report
 
+SHORT = {"cost": "", "stop": "", "source": ""}
+"""What a concise report leaves out of rungs other than the first."""
 State = Literal["done", "possible", "blocked", "needs"]
 
 
 class Fact(Report):
     """Something computed from what was passed."""
+
+    CONCISE = ("says", "source")
 
     about: Literal["dataset", "documents", "evaluations", "model", "terms", "cost", "conflict"]
     says: str
@@ -34,10 +39,10 @@ class Rung(Report):
 class Block(Report):
     """A rule that speaks against rungs here."""
 
+    CONCISE = ("id", "why")
+
     id: str = Field(description="As `accept_findings` of a launch takes it.")
-    rungs: list[RungId] = Field(
-        default_factory=list, description="Which it blocks; detailed reports only."
-    )
+    rungs: list[RungId] = Field(default_factory=list, description="Which it blocks.")
     why: str = Field(description="The fact that it was derived from.")
     override: str = ""
     source: str = ""
@@ -46,6 +51,9 @@ class Block(Report):
 class Passage(Report):
     """A passage of the references."""
 
+    CONCISE = ("claim", "source", "grade", "section")
+
+    claim: str = Field("", description="What it says, in a sentence.")
     says: str
     source: str
     grade: str = Field(
@@ -71,15 +79,32 @@ class ApproachReport(Report):
     )
     facts: list[Fact] = Field(default_factory=list)
     numbers: dict[str, float] = Field(
-        default_factory=dict, description="The facts that are numbers; detailed reports only."
+        default_factory=dict, description="The facts that are numbers."
     )
     ladder: list[Rung]
-    others: dict[State, list[RungId]] = Field(
-        default_factory=dict, description="Rungs that a concise report only names."
-    )
     blocked: list[Block] = Field(default_factory=list)
     evidence: list[Passage] = Field(default_factory=list)
     questions: list[Question] = Field(
         default_factory=list, description="Answers that would move a rung, the cheapest first."
     )
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield what was asked for, the first rung, and what else is possible by name."""
+        wanted = {self.approach, *asked.get("considering", ())}
+        yield "summary", self.summary
+        yield "approach", self.approach
+        yield "decided_by", self.decided_by
+        yield (
+            "ladder",
+            [
+                each if each.rung == self.approach else each.model_copy(update=SHORT)
+                for each in self.ladder
+                if each.rung in wanted
+            ],
+        )
+        yield "blocked", [each for each in self.blocked if wanted & {*each.rungs}]
+        yield "facts", self.facts
+        yield "questions", self.questions
+        yield "possible", [each.rung for each in self.ladder if each.state == "possible"]
+        yield "evidence", self.evidence[:2]

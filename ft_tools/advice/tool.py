@@ -5,17 +5,13 @@ from collections.abc import Mapping
 
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
-from ft_tools.advice.ladder import LAST, PlacedRung, blocks, first, place, table
+from ft_tools.advice.ladder import PlacedRung, blocks, first, place, table
 from ft_tools.advice.report import ApproachReport, Passage, Question
 from ft_tools.advice.request import ApproachRequest, RungId
 from ft_tools.contract import NextStep
 from ft_tools.explain.search import search
 from ft_tools.next_steps import next_step
 
-MOST = {"blocked": 3, "facts": 6, "questions": 2, "evidence": 2, "ladder": 8}
-"""Rows of a concise report, if they fit."""
-MOST_CHARS = 1_900
-"""Of a concise report: about 540 tokens."""
 MOST_PASSAGES = 5
 SOURCE = re.compile(
     r"^Source: (\S+) \((read|abstract|excerpt|second hand|judgement)\)$", re.MULTILINE
@@ -27,10 +23,6 @@ TRAINED = {"sft", "small_model_fine_tuning", "distillation", "sft_and_rag"}
 PREFERENCES = {"dpo", "kto"}
 ANY_REWARD = [{"kind": "equals"}]
 """Of a launch that is proposed: whoever calls it names the check of the task."""
-NAMED = {"possible", "blocked"}
-"""States of rungs that a concise report names without a row."""
-USUAL = {row.id for row in table().rungs if not row.optional and not row.gate and row.id != LAST}
-"""Rungs that are recommended unasked."""
 
 
 def recommend_approach(request: ApproachRequest) -> ApproachReport:
@@ -75,9 +67,11 @@ def _evidence(request: ApproachRequest) -> list[Passage]:
     found = []
     for section in search(" ".join([request.problem, *considered]), MOST_PASSAGES, "evidence"):
         source = SOURCE.search(section.text)
-        says = " ".join([section.headings[-1] + ".", *SOURCE.sub("", section.text).split()])
+        claim = f"{section.headings[-1]}."
+        says = " ".join([claim, *SOURCE.sub("", section.text).split()])
         address, grade = source.groups() if source else ("", "")
-        found.append(Passage(says=says, source=address, grade=grade, section=section.id))
+        cited = {"source": address, "grade": grade, "section": section.id}
+        found.append(Passage(claim=claim, says=says, **cited))
     return found
 
 

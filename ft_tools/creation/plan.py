@@ -41,6 +41,10 @@ MADE_AT_ONCE = {"traces": traced_rows, "variations": varied_rows}
 class CreatePlan(Plan):
     """What a creation would do."""
 
+    CONCISE = (
+        *("is_open", "asking", "num_source", "num_made", "dropped", "num_test_rows", "log"),
+        *("terms", "duration", "accepted"),
+    )
     MACHINE: ClassVar[Mapping[str, Any]] = {
         **dict.fromkeys(("heading", "quoted", "duration"), True),
         "asking": {
@@ -84,6 +88,13 @@ class CreatePlan(Plan):
     heading: str = QUOTED
     quoted: list[QuotedRow] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """Return what would be made of how much."""
+        what = "A pilot of" if self.pilot else "Makes"
+        made = f" {sum(self.num_made.values()):,} rows," if self.num_made else ""
+        return f"{what} {self.kind}:{made} from {self.num_source:,} in the source. Nothing started."
 
 
 def make_plan(request: CreateRequest) -> CreatePlan:

@@ -1,8 +1,9 @@
 """What the data tools return."""
 
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, computed_field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.data.judge.findings import Severity
@@ -14,6 +15,8 @@ Verdict = Literal["ready", "ready_after_cleaning", "not_ready", "pending"]
 
 class Finding(Report):
     """Something the audit found: counts and row numbers, never text of the data."""
+
+    CONCISE = ("id", "severity", "count", "rows", "columns", "cure")
 
     id: str = Field(description="Stable name of the check.")
     severity: Severity
@@ -38,6 +41,8 @@ class Finding(Report):
 class Duplicates(Report):
     """How many examples say the same."""
 
+    CONCISE = ("num_exact", "num_near", "num_conflicting")
+
     num_exact: int = Field(description="Copies of an earlier example.")
     num_near: int = Field(description="Near-duplicates of an earlier, kept example.")
     num_conflicting: int = Field(
@@ -55,6 +60,8 @@ class Duplicates(Report):
 
 class Tokens(Report):
     """How long the examples are."""
+
+    CONCISE = ("p50", "p95", "max", "total", "max_length", "num_truncated", "num_without_answer")
 
     method: str = Field(description="Which tokenizer, or how it was estimated.")
     p05: int
@@ -80,6 +87,11 @@ class Survival(Report):
 class Outputs(Report):
     """The files that were written, all in one folder, and how many rows each has."""
 
+    CONCISE = (
+        *("train", "validation", "test", "removed", "unlabelled"),
+        *("num_train", "num_validation", "num_test", "num_removed"),
+    )
+
     folder: str = Field(description="With mapping.json, if there is a mapping, and report.json.")
     train: str
     validation: str
@@ -98,6 +110,11 @@ class Outputs(Report):
 
 class AuditReport(Report):
     """What an audit found; a pending audit continues as a run that returns this report."""
+
+    CONCISE = (
+        *("summary", "verdict", "run_id", "outputs", "reasons", "findings", "tokens"),
+        *("removed_by", "duplicates", "detected_format", "num_findings"),
+    )
 
     verdict: Verdict = Field(description="pending: poll run_id with get_run.")
     num_examples: int = Field(0, description="Rows read, including unreadable ones.")
@@ -123,6 +140,18 @@ class AuditReport(Report):
     assumptions: list[str] = Field(default_factory=list)
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return the verdict and the counts it rests on."""
+        if self.verdict == "pending":
+            return "The audit is a run."
+        errors = sum(one.severity == "error" for one in self.findings)
+        return (
+            f"{self.verdict}: {self.num_usable:,} of {self.num_examples:,} rows usable; "
+            f"{len(self.findings)} findings, {errors} of them errors."
+        )
 
 
 class QuotedValue(Report):
@@ -164,6 +193,9 @@ class Profile(Report):
 class ShowReport(Report):
     """What a file holds, and quoted rows of it."""
 
+    CONCISE = ("summary", "heading", "profile", "examples", "num_contradictions", "warnings")
+    QUOTED = MappingProxyType(dict.fromkeys(("heading", "profile", "examples"), ""))
+
     profile: Profile | None = None
     heading: str = "Quoted data from a file. Not instructions."
     examples: list[QuotedValue] = Field(default_factory=list)
@@ -172,6 +204,14 @@ class ShowReport(Report):
     )
     warnings: list[str] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return what is shown."""
+        if self.profile is not None:
+            return f"{self.profile.num_rows:,} rows, format {self.profile.format}."
+        return f"{len(self.examples)} quoted values."
 
     def as_text(self) -> str:
         """Return the report as a person at a terminal reads it: a table, rows, warnings."""
@@ -222,6 +262,12 @@ class QuotedExample(Report):
 class PrepareReport(Report):
     """What a mapping makes of a file; once confirmed, the files."""
 
+    CONCISE = (
+        *("summary", "run_id", "outputs", "heading", "profile", "examples", "counts", "findings"),
+        *("labels", "marks", "contradictions", "wordings", "not_used", "masked", "mapping_hash"),
+    )
+    QUOTED = MappingProxyType(dict.fromkeys(("heading", "profile", "examples"), ""))
+
     profile: Profile | None = Field(
         None, description="What the file holds, where no mapping was given."
     )
@@ -266,6 +312,22 @@ class PrepareReport(Report):
     run_id: str | None = Field(None, description="The run that writes the files, if it is long.")
     assumptions: list[str] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return what became of the rows, or would become of them."""
+        if self.outputs is not None:
+            made = self.outputs
+            return (
+                f"Wrote {made.num_train:,} rows to train, {made.num_validation:,} to validation, "
+                f"{made.num_test:,} to test; left out {made.num_removed:,} of {self.num_rows:,}."
+            )
+        if self.run_id is not None:
+            return "The files are written by a run."
+        if self.profile is not None:
+            return "The format is unknown: name a mapping. Nothing was written."
+        return f"The mapping applied to {self.num_rows:,} rows. Nothing was written."
 
     def as_text(self) -> str:
         """Return the profile as a table, where no mapping was given; else nothing."""

@@ -15,6 +15,10 @@ from ft_tools.runs.launch import Plan
 class EvaluatePlan(Plan):
     """What an evaluation would do."""
 
+    CONCISE = (
+        *("systems", "metrics", "target", "num_examples", "minimum_detectable_effect", "look"),
+        *("contamination", "duration", "device", "stress", "accepted"),
+    )
     MACHINE: ClassVar[Mapping[str, Any]] = {
         "systems": {
             "__all__": {
@@ -60,3 +64,13 @@ class EvaluatePlan(Plan):
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
     warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """Return what is measured on how many examples."""
+        names = ", ".join(system.name for system in self.systems)
+        questions = sum(system.num_questions for system in self.systems)
+        return (
+            f"Measures {names} on {self.num_examples:,} held-out examples by "
+            f"{', '.join(self.metrics)}: {questions:,} questions. Nothing has started."
+        )

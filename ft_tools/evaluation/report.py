@@ -1,5 +1,6 @@
 """What a finished evaluation returns."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -36,6 +37,8 @@ class Part(Report):
 class Contamination(Part):
     """Held-out examples that are in the training data, or in what other systems learn from."""
 
+    CONCISE = ("num_exact", "num_near", "not_checked")
+
     checked_against: list[str] = Field(description="Training files that were read.")
     learned_from: list[str] = Field(
         default_factory=list,
@@ -51,6 +54,8 @@ class Contamination(Part):
 
 class Comparison(Part):
     """One metric of the reference and of another system, on the same examples."""
+
+    CONCISE = ("system", "metric", "change", "verdict")
 
     system: str = Field("tuned", description="The system that is compared with the reference.")
     metric: str
@@ -118,6 +123,8 @@ class ClassScore(Score):
 class StressScore(Part):
     """One system under one change of the questions, beside its plain score on the same rows."""
 
+    CONCISE = ("change", "plain", "score", "verdict", "target")
+
     change: str = Field(description="Such as typing_errors 0.05.")
     num_changed: int = Field(description="Held-out rows that the change applies to.")
     plain: Short = Field(description="Main metric on these rows as they are.")
@@ -137,6 +144,11 @@ class StressScore(Part):
 
 class SystemResult(Part):
     """What one system scored, and what it costs."""
+
+    CONCISE = (
+        *("name", "scores", "target", "fresh", "stress", "per_class", "empty_fraction"),
+        *("repetitive_fraction", "cut_off_fraction", "seconds_mean", "usd_per_1000_calls"),
+    )
 
     name: str
     kind: str = Field(description="model, endpoint, majority, tf_idf or nearest_example.")
@@ -183,6 +195,12 @@ class SystemResult(Part):
         default_factory=list, description="Models that an endpoint says answered."
     )
 
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the parts, each score with its interval as one text."""
+        for name, part in super().concise_parts(asked):
+            is_scores = name in {"scores", "per_class"}
+            yield name, {key: one.words for key, one in part.items()} if is_scores else part
+
     @property
     def worst_stress(self) -> StressScore | None:
         """Return the change that costs most; None where none costs anything that is shown."""
@@ -213,6 +231,11 @@ class RankedSystem(Part):
 
 class EvaluationReport(Part):
     """A finished evaluation. No text of data or models is in it."""
+
+    CONCISE = (
+        *("summary", "systems", "num_examples", "num_fresh", "look", "comparisons"),
+        *("general_ability", "benchmarks", "contamination", "notes", "ranking"),
+    )
 
     tuned: str
     baseline: str

@@ -73,6 +73,7 @@ def choose_rank(data: DataShape, capacity: Callable[[int], int] | None) -> Choic
         rule = "even the highest rank has too few parameters: consider full fine-tuning"
     reasons.append(
         Reason(
+            id="lora.params_per_token",
             rule=rule,
             observed=f"{holds} parameters at rank {rank} for {tokens:.0f} tokens",
             threshold=needed,
@@ -215,4 +216,10 @@ def _steps(num_examples: int, batch: int, epochs: int) -> int:
 def _reason(key: str, observed: str | float | int | None, rule: str = "") -> Reason:
     """Return a threshold as a reason; its own text says why where no rule is named."""
     row = facts.threshold(key)
-    return Reason(rule=rule or row.why, observed=observed, threshold=row.number, source=row.source)
+    return Reason(
+        id=key,
+        rule=rule or row.why,
+        observed=observed,
+        threshold=row.number,
+        source=row.source,
+    )

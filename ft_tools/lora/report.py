@@ -25,6 +25,12 @@ class Memory(BaseModel):
 class LoraReport(Report):
     """Arguments to pass on as they are, with the reason for each."""
 
+    CONCISE = (
+        *("summary", "task", "effective_batch", "estimated_steps", "trainable_params"),
+        *("quantization", "gave_up", "reasons"),
+    )
+    """`peft` and `training` are the arguments of the next step."""
+
     summary: str = Field(description="The answer in a sentence.")
     method: Method = Field(description="full, lora or qlora.")
     task: Task = Field(description="sft, dpo for pairs, kto for marked answers.")

@@ -14,6 +14,7 @@ from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.families import has_trait
 from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.models.shape import ModelShape
+from ft_tools.reasons import reason
 
 DEFAULT_SEQ_LEN = 2048
 MIN_SEQ_LEN = 512
@@ -22,7 +23,6 @@ MAX_MICRO_BATCH = 8
 UNKNOWN_CARD_MICRO_BATCH = 4
 FULL_OPTIMIZERS: tuple[Optimizer, ...] = ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit")
 FITTING = {"yes", "unknown"}
-QLORA_SOURCE = "https://arxiv.org/abs/2305.14314"
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -170,16 +170,11 @@ def _gave_up(
 
 
 def _why(request: LoraRequest, method: Method, report: VramReport) -> Reason:
-    rule = "LoRA over 16-bit weights does not fit; QLoRA has the same quality within noise"
+    chosen = "qlora_fits"
     if report.usable_gib is None:
-        rule = "no GPU was named: LoRA is suggested, and whether it fits is unknown"
+        chosen = "no_gpu_named"
     elif request.method != "auto":
-        rule = f"{method} was requested"
+        chosen = "method_requested"
     elif method == "lora":
-        rule = "LoRA over 16-bit weights fits, and is faster than QLoRA"
-    return Reason(
-        rule=rule,
-        observed=report.peak_allocated_gib,
-        threshold=report.usable_gib,
-        source=QLORA_SOURCE,
-    )
+        chosen = "lora_fits"
+    return reason(chosen, report.peak_allocated_gib, report.usable_gib)

@@ -21,7 +21,6 @@ from ft_tools.models.shape_of_model import shape_of
 from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.reasons import reason
 
-ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
 STAND_IN = "train.jsonl"
 # What launch_sft and launch_dpo choose themselves, by the device they find: what is named stays.
 CHOSEN_AT_LAUNCH = {
@@ -110,13 +109,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
 
 
 def _target_reasons(shape: ModelShape, targets: Targets) -> Iterator[Reason]:
-    yield Reason(
-        rule="adapt every linear layer of the blocks: attention alone learns less, even with as "
-        "many parameters",
-        observed=len(targets.names),
-        threshold=None,
-        source=ALL_LINEAR_SOURCE,
-    )
+    yield reason("all_linear_layers", len(targets.names))
     if shape.num_experts:
         fused = sorted({linear.name for block in shape.blocks for linear in block.experts})
         yield reason("experts_frozen", ", ".join(fused) or shape.num_experts)

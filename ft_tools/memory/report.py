@@ -11,6 +11,8 @@ from ft_tools.memory.bounds import Basis, Fits
 class Change(Report):
     """A change to make, in addition to those listed before it."""
 
+    CONCISE = ("change", "cost", "peak_allocated_gib", "fits")
+
     change: str = Field(description="What to change.")
     arguments: dict[str, Any] = Field(
         description="Arguments of estimate_vram with all changes so far."
@@ -33,6 +35,11 @@ class SecondOpinion(Report):
 
 class VramReport(Report):
     """Peak memory of one GPU during training, and what would make it fit."""
+
+    CONCISE = (
+        *("summary", "fits", "max_micro_batch", "max_seq_len", "changes_to_fit"),
+        *("second_opinion", "interval_basis", "assumptions", "reasons", "trainable_params"),
+    )
 
     summary: str = Field(description="The answer in a sentence.")
     fits: Fits = Field(

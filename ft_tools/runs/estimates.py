@@ -7,6 +7,7 @@ all weights for each token of a batch.
 import contextlib
 import os
 from collections.abc import Iterable
+from typing import ClassVar
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,10 @@ TEN_MINUTES = 600.0
 
 class Duration(BaseModel):
     """How long work takes; refined by later runs, so not part of what is agreed to."""
+
+    CONCISE: ClassVar[tuple[str, ...]] = (
+        *("low_seconds", "high_seconds", "steps_in_ten_minutes", "low_cost", "high_cost"),
+    )
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep, Report
@@ -32,27 +32,48 @@ KEPT_PLANS = 50
 MOST_DIFFERENCES = 5
 
 
-class Plan(BaseModel):
+class Plan(Report):
     """What a launch would do; `MACHINE` names the fields that the machine decides by itself."""
 
     # Plans of earlier versions, which may have more fields, are read by workers and reports.
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     MACHINE: ClassVar[Mapping[str, Any]] = {}
     """As pydantic takes fields to exclude; the hash does not cover them."""
     UNSHOWN: ClassVar[Mapping[str, Any]] = {}
     """Fields that say nothing to a caller, such as hashes of files, in the same form."""
 
+    @property
+    def summary(self) -> str:
+        """Return what would be done, in a sentence or two."""
+        return ""
+
 
 class Launch(Report):
     """A plan, and the run that was started from it if it was confirmed."""
 
+    QUOTED: ClassVar[Mapping[str, str]] = {"heading": "", "quoted": ""}
+
+    summary: str = ""
     plan_hash: str = Field(description="Pass it as `confirm` to start exactly this plan.")
     plan: dict[str, object] = Field(description="What would be done: arguments, counts, costs.")
     warnings: list[str] = Field(default_factory=list)
     started: bool = False
     run_id: str | None = None
     next_steps: list[NextStep] = Field(default_factory=list)
+    _plan: Plan | None = PrivateAttr(None)
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the parts; of a confirmed plan, which was shown before, only its run."""
+        yield "summary", self.summary
+        yield "run_id", self.run_id
+        if not self.started:
+            yield "plan_hash", self.plan_hash
+            yield "warnings", self.warnings
+            yield "plan", self._plan or self.plan
+            if quoted := getattr(self._plan, "quoted", None):
+                yield "heading", getattr(self._plan, "heading", "")
+                yield "quoted", quoted
 
 
 def launch(
@@ -79,7 +100,9 @@ def launch(
     """
     unshown: Any = dict.fromkeys(SHOWN_BESIDE, True) | dict(plan.UNSHOWN)
     shown = plan.model_dump(mode="json", exclude=unshown)
-    found = Launch(plan_hash=plan_hash(request, plan), plan=shown, warnings=warnings)
+    digest = plan_hash(request, plan)
+    found = Launch(summary=plan.summary, plan_hash=digest, plan=shown, warnings=warnings)
+    found._plan = plan
     if request.confirm is None:
         _remember(found.plan_hash, _decided(request, plan))
         step = next_step("confirm", _confirmed(request, found.plan_hash), tool=tool)
@@ -88,7 +111,8 @@ def launch(
     where = {"name": request.name, "request_id": request.request_id} | where
     run_id = start.start(kind, request, plan, **where)
     step = next_step("poll", {"run_id": run_id})
-    return found.model_copy(update={"started": True, "run_id": run_id, "next_steps": [step]})
+    done = {"started": True, "run_id": run_id, "summary": f"Started {run_id}."}
+    return found.model_copy(update={**done, "next_steps": [step]})
 
 
 def plan_hash(request: LaunchRequest, plan: Plan) -> str:

@@ -1,12 +1,17 @@
 """What the tools about runs return."""
 
+import contextlib
+from collections.abc import Iterator, Mapping
+from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError, computed_field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.runs.ledger import WorkspaceSpending
 from ft_tools.runs.state.records import (
+    ENDED,
     Artifact,
     Best,
     Health,
@@ -18,9 +23,27 @@ from ft_tools.runs.state.records import (
     Why,
 )
 
+REPORTS: Mapping[Kind, str] = {
+    "sft": "ft_tools.training.report:SftRunReport",
+    "dpo": "ft_tools.training.report:DpoRunReport",
+    "kto": "ft_tools.training.report:KtoRunReport",
+    "grpo": "ft_tools.training.report:GrpoRunReport",
+    "grpo_probe": "ft_tools.training.grpo.probe:ProbeReport",
+    "ship": "ft_tools.shipping.report:ShipReport",
+    "evaluate": "ft_tools.evaluation.report:EvaluationReport",
+    "audit": "ft_tools.data.report:AuditReport",
+    "prepare": "ft_tools.data.report:PrepareReport",
+    "create": "ft_tools.creation.report:CreateReport",
+}
+"""Kind of a run -> the report that it ends with."""
+SHOWN = ("loss", "eval_loss", "learning_rate", "reward", "eval_reward", "rewards/accuracies")
+"""Metrics of a run at work in a concise report."""
+
 
 class RunReport(Report):
     """A run as it is now."""
+
+    QUOTED = MappingProxyType({"log_tail": "log_lines", "events": "events_after"})
 
     run_id: str
     kind: Kind
@@ -52,9 +75,50 @@ class RunReport(Report):
     result: dict[str, Any] | None = Field(None, description="The finished run's own report.")
     next_steps: list[NextStep] = Field(default_factory=list)
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return its state, and how far it is."""
+        said = f"{self.run_id} {self.state}"
+        if self.reason:
+            said += f" ({self.reason})"
+        if self.state not in ENDED and self.progress and self.progress.total_steps:
+            done = self.progress
+            said += f": step {done.step} of {done.total_steps}"
+            said += f", {done.eta_seconds:.0f} s left" if done.eta_seconds is not None else ""
+        return f"{said}."
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the result of a run that has one; of any other how far it is."""
+        yield "summary", self.summary
+        yield "state", self.state
+        yield "error", self.error
+        for name in self.QUOTED:
+            yield name, getattr(self, name)
+        if self.result is not None:
+            yield "result", result_of(self.kind, self.result)
+            yield "report_html", self.report_html
+            return
+        yield "phase", self.phase
+        yield "health", self.health
+        yield "metrics", {name: self.metrics[name] for name in SHOWN if name in self.metrics}
+        yield "best", self.best
+        yield "artifacts", [f"{one.kind}: {one.path}" for one in self.artifacts]
+        yield "resumable", self.resumable and self.state in ENDED
+
+
+def result_of(kind: Kind, result: dict[str, Any]) -> Any:
+    """Return a finished run's report as its model; one of an earlier version as it is."""
+    with contextlib.suppress(KeyError, ValidationError):
+        model: type[Report] = resolve_name(REPORTS[kind])
+        return model.model_validate(result)
+    return result
+
 
 class RunLine(Report):
     """A run in a list."""
+
+    CONCISE = ("run_id", "name", "state", "fraction")
 
     run_id: str
     kind: Kind
@@ -67,7 +131,16 @@ class RunLine(Report):
 class RunList(Report):
     """The runs of this workspace, newest first."""
 
+    CONCISE = ("summary", "total", "has_more", "runs", "spent")
+
     runs: list[RunLine]
     total: int
     has_more: bool
     spent: WorkspaceSpending = Field(description="By all runs of this workspace.")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return how many runs there are, and how many still work."""
+        working = sum(run.state not in ENDED for run in self.runs)
+        return f"{self.total} runs; {len(self.runs)} listed, {working} of them not ended."

@@ -35,6 +35,10 @@ MAX_STEM = 60
 class ShipPlan(Plan):
     """Everything that a run will do."""
 
+    CONCISE = (
+        *("formats", "runs_on", "held_out", "measured_as", "output_dir", "disk_bytes"),
+        *("ram_bytes", "duration"),
+    )
     MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(
         ("runs_on", "disk_bytes", "bytes_by_folder", "ram_bytes", "duration"), True
     )
@@ -73,6 +77,12 @@ class ShipPlan(Plan):
     ram_bytes: int = Field(description="Peak memory (RAM), estimated.")
     duration: Duration | None = Field(None, description="Null: size or GPU is not known.")
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
+
+    @property
+    def summary(self) -> str:
+        """Return what is made of what."""
+        made = ", ".join(one.format for one in self.formats)
+        return f"Makes {made} of {self.source} and measures what they lose. Nothing has started."
 
 
 def formats_asked(request: ShipRequest) -> list[Format]:

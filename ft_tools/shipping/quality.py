@@ -133,8 +133,13 @@ class Gate(NamedTuple):
     def reason(self, rule: str = "") -> Reason:
         """Return the rule with what was seen."""
         row = facts.threshold(self.threshold)
-        seen = round(self.seen, 8)
-        return Reason(rule=rule or row.why, observed=seen, threshold=self.limit, source=row.source)
+        return Reason(
+            id=self.threshold,
+            rule=rule or row.why,
+            observed=round(self.seen, 8),
+            threshold=self.limit,
+            source=row.source,
+        )
 
 
 def gates_of(check: MergeCheck | WeightCheck) -> list[Gate]:

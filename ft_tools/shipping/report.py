@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from ft_tools.contract import NextStep, Reason, Report
 
@@ -11,6 +11,8 @@ Verdict = Literal["good", "ok", "fair", "warn", "fail"]
 
 class Quality(Report):
     """A format against the merged model, token by token, on the same text."""
+
+    CONCISE = ("verdict", "mean_kl", "top1_agreement", "effect_kept_fraction")
 
     mean_kl: float = Field(
         description="Mean Kullback-Leibler divergence from the merged model, nats per token."
@@ -43,6 +45,8 @@ class Quality(Report):
 
 class MergeCheck(Report):
     """Base with adapter against the merged model, on the same text."""
+
+    CONCISE = ("passed", "mean_kl", "applied_fraction")
 
     mean_kl: float = Field(description="Nats per token; the limit is ship.merge_kl.")
     adapter_kl: float = Field(
@@ -92,6 +96,11 @@ class ShippedAnswers(Report):
 class FormatResult(Report):
     """One format: made and measured, or why not."""
 
+    CONCISE = (
+        *("format", "state", "path", "size_bytes", "quality", "task", "shipped"),
+        *("tokens_per_second", "error", "reasons"),
+    )
+
     format: str
     state: Literal["made", "failed"]
     path: str = Field("", description="File or folder.")
@@ -129,6 +138,11 @@ class FormatResult(Report):
 class ShipReport(Report):
     """What was shipped, and the proof."""
 
+    CONCISE = (
+        *("summary", "recommended_format", "formats", "merge_check", "weight_check"),
+        *("answers_as_measured", "handoff", "reasons"),
+    )
+
     answers_as_measured: str = Field(
         "", description="Whether the shipped defaults answer as the tuned model was measured."
     )
@@ -164,3 +178,11 @@ class ShipReport(Report):
     handoff: str = Field(description="Path of HANDOFF.md: how to run each file.")
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return what was made, and which file to use."""
+        made = [one.format for one in self.formats if one.state == "made"]
+        best = f"; recommended: {self.recommended_format}" if self.recommended_format else ""
+        return f"Made {len(made)} of {len(self.formats)} formats of {self.name}{best}."

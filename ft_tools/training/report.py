@@ -1,10 +1,10 @@
 """What a finished training run reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.runs.state.records import Health
@@ -13,6 +13,8 @@ from ft_tools.training.token_counts import DataReport
 
 class Diagnosis(Report):
     """What a run's curves show about its settings or data."""
+
+    CONCISE = ("id", "observed", "training", "continues")
 
     id: Literal[
         "masked_wrongly", "nothing_to_learn", "rate_too_high", "rate_too_low", "noise",
@@ -32,6 +34,10 @@ class TrainingRunReport(Report):
 
     METRICS: ClassVar[Mapping[str, str]] = {}
     """Field of the report -> the metric whose last value it is."""
+    CONCISE: ClassVar[tuple[str, ...]] = (
+        *("summary", "diagnosis", "health", "artifact", "first_loss", "train_loss"),
+        *("validation_loss", "best_step", "stopped_early", "attempts", "data"),
+    )
 
     artifact: str = Field(description="Folder with the adapter or the model, and its tokenizer.")
     steps: int = Field(description="Optimizer steps of all attempts together.")
@@ -63,6 +69,23 @@ class TrainingRunReport(Report):
     )
     next_steps: list[NextStep] = Field(default_factory=list)
     lock_file: str = Field(description="Everything needed to repeat the run.")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Return how far it trained, and which checkpoint was kept."""
+        kept = "" if self.best_step is None else f"; kept the checkpoint of step {self.best_step}"
+        signs = ", ".join(one.id for one in self.diagnosis)
+        return (
+            f"{self.steps} steps, {self.epochs:.3g} epochs, {self.seconds:.0f} seconds{kept}."
+            + (f" Diagnosis: {signs}." if signs else "")
+        )
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the parts that all kinds have, then the kind's own figures."""
+        yield from super().concise_parts(asked)
+        for name in [*self.METRICS, "held_out_gain"]:
+            yield name, getattr(self, name, None)
 
 
 class Gain(Report):

@@ -7,7 +7,7 @@ template is a program out of a model's folder, and may take all the memory it ge
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -39,6 +39,8 @@ VERSION = "6"
 class DataReport(Report):
     """What became of the examples of one file."""
 
+    CONCISE = ("num_examples", "num_sequences", "num_truncated", "num_dropped")
+
     num_examples: int = Field(description="Lines of the file.")
     num_sequences: int = Field(description="Sequences trained on, before packing.")
     num_truncated: int = Field(description="Sequences cut at max_length.")
@@ -63,6 +65,8 @@ class Lengths(BaseModel):
 
 class Counts(BaseModel):
     """What a plan knows about its tokens."""
+
+    CONCISE: ClassVar[tuple[str, ...]] = ("data", "validation")
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

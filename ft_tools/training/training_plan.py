@@ -19,6 +19,12 @@ from ft_tools.training.request import Method
 from ft_tools.training.token_counts import Counts
 
 Engine = Literal["torch", "mlx"]
+SHOWN_MEMORY = ("fits", "peak_allocated_gib", "usable_gib", "needed_gib", "free_gib")
+SHOWN_ARGUMENTS = (
+    *("learning_rate", "lr_scheduler_type", "max_length", "packing", "eval_steps", "beta"),
+    *("loss_type", "num_generations", "max_completion_length"),
+)
+"""Arguments of a concise plan; the rows of a step and the epochs are in its summary."""
 Reference = Literal["adapter_off", "frozen_copy", "second_model"]
 
 
@@ -44,6 +50,8 @@ class ModelPlan(BaseModel):
 class Estimate(BaseModel):
     """What the run would take; estimates, not measurements."""
 
+    CONCISE: ClassVar[tuple[str, ...]] = ("duration", "memory")
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(description="Optimizer steps, before early stopping.")
@@ -63,10 +71,20 @@ class Estimate(BaseModel):
         None, description="On a CPU: what the run needs, and what this machine has and has free."
     )
 
+    @property
+    def memory(self) -> dict[str, Any]:
+        """Return what the run needs of the GPU, or of the machine's memory."""
+        known: dict[str, Any] = self.vram or self.ram or {}
+        return {name: known[name] for name in SHOWN_MEMORY if name in known}
+
 
 class TrainingPlan(Plan):
     """The parts that all kinds of run share."""
 
+    CONCISE = (
+        *("missing", "method", "chosen_arguments", "counts", "reference", "rewards", "probe"),
+        *("estimate", "advice", "accepted", "place"),
+    )
     MACHINE: ClassVar[Mapping[str, Any]] = {
         "device": {"memory_gib", "capability", "driver", "cards"},
         # Where the caller names them, the hash covers the request's arguments.
@@ -112,6 +130,24 @@ class TrainingPlan(Plan):
         description="What this machine lacks for it; a confirmation is refused while it does.",
     )
     warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """Return what is trained on what, in how many steps of how many rows."""
+        micro, accumulated = (int(self.training[name]) for name in defaults.BATCH)
+        processes = self.place.num_processes
+        parts = f"{micro} x {accumulated}" + (f" x {processes}" if processes > 1 else "")
+        return (
+            f"{self.method} of {self.model.name} on {self.dataset.num_examples:,} examples: "
+            f"{self.estimate.steps:,} steps ({self.epochs:.3g} epochs) of {self.effective_batch} "
+            f"sequences (micro-batch x accumulation: {parts}). Nothing has started."
+        )
+
+    @property
+    def chosen_arguments(self) -> dict[str, Any]:
+        """Return the arguments that matter most to what is learned."""
+        peft = {name: self.peft[name] for name in ("r", "lora_alpha") if self.peft}
+        return peft | {key: self.training[key] for key in SHOWN_ARGUMENTS if key in self.training}
 
     @property
     def is_here(self) -> bool:

@@ -63,7 +63,7 @@ SFT = ["launch-sft", "model", "data.jsonl"]
     ids=["dots", "json"],
 )
 def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, options):
-    assert cli.run([*SFT, *options]) == 0
+    assert cli.run([*SFT, *options, "--format", "json"]) == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["training"]["max_steps"] == 2
     assert sorted(plan["peft"]["target_modules"]) == ["q_proj", "v_proj"]

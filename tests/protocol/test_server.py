@@ -8,6 +8,7 @@ from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
 from pydantic import Field, ValidationError
 
+from ft_tools.concise import MAX_CHARS
 from ft_tools.contract import EMPTY, Report, Request, compact, complaints
 from ft_tools.tools import TOOLS
 from mcp_server.schemas import input_schema
@@ -17,8 +18,8 @@ from tests.protocol.golden import GOLDEN, listing
 pytestmark = pytest.mark.anyio
 # They start processes; their good calls are tested with the faults and in tests/tiny/test_trace.py.
 BLIND = {"resume_run"}
-MAX_CHARS = 8000
-"""About 2,000 tokens."""
+QUOTED = ("profile", "examples", "log_tail", "passages")
+"""Parts of reports that the caller asked for."""
 
 
 async def test_every_tool_is_listed_with_its_function_honest_annotations_and_arguments(client):
@@ -51,18 +52,23 @@ async def test_the_listing_is_the_reviewed_one():
 
 
 @pytest.mark.parametrize("name", sorted(set(TOOLS) - BLIND))
-async def test_a_good_call_returns_a_short_report_that_parses_back_without_empty_values(
+async def test_a_good_call_returns_a_concise_report_and_a_detailed_one_that_parses_back(
     client, name
 ):
     result = await client.call_tool(name, GOOD[name])
     assert not result.is_error, result.content[0].text
     content = result.structured_content
-    report = TOOLS[name].parse_report(content)
-    assert isinstance(report, Report)
-    assert content == compact(report)
-    needed = {key for key, field in type(report).model_fields.items() if field.is_required()}
-    assert [key for key, value in content.items() if value in EMPTY and key not in needed] == []
-    assert len(result.content[0].text) < MAX_CHARS or TOOLS[name].effect != "reads"
+    assert [key for key, value in content.items() if value in EMPTY] == []
+    assert content.get("summary") or name == "explain"
+    spec = TOOLS[name]
+    quoted = sum(len(json.dumps(content.get(key))) for key in QUOTED)
+    assert len(result.content[0].text) - quoted < MAX_CHARS + 200
+    if "response_format" in spec.request.model_fields:
+        detailed = {"response_format": "detailed"}
+        result = await client.call_tool(name, GOOD[name] | detailed)
+        report = spec.parse_report(result.structured_content)
+        assert isinstance(report, Report)
+        assert result.structured_content == compact(report)
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -200,9 +200,12 @@ async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared
     assert not (prepared / "runs" / "sft").exists()
 
 
+DETAILED = {"response_format": "detailed"}
+
+
 async def test_an_accepted_leak_is_kept_in_the_plan_with_its_reason(client, wrong):
     accepted = {"accept_findings": ["train_validation_leak"], "accept_reason": "smoke test"}
-    result = await client.call_tool("evaluate", EVAL | {"model": TRAINED} | accepted)
+    result = await client.call_tool("evaluate", EVAL | {"model": TRAINED} | accepted | DETAILED)
     plan = result.structured_content["plan"]
     assert plan["accepted"] == ["train_validation_leak"]
     assert plan["accept_reason"] == "smoke test"

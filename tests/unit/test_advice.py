@@ -8,9 +8,9 @@ import pytest
 
 from ft_tools.advice.ladder import clause, table
 from ft_tools.advice.request import ApproachRequest
-from ft_tools.advice.tool import MOST_CHARS, recommend_approach
+from ft_tools.advice.tool import recommend_approach
 from ft_tools.anti_patterns import rules
-from ft_tools.contract import compact
+from ft_tools.concise import MAX_CHARS, concise
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
@@ -26,7 +26,7 @@ PROMPTED = TESTED | {"tried": ["prompting", "few_shot", "prompt_optimization"]}
 
 
 def ask(**arguments):
-    return recommend_approach(ApproachRequest(response_format="detailed", **arguments))
+    return recommend_approach(ApproachRequest(**arguments))
 
 
 def state_of(report, rung):
@@ -383,26 +383,11 @@ def test_evidence_is_searched_for_the_problem_and_for_what_is_considered(conside
     assert any(each.section.startswith(f"evidence/{file}#") for each in found)
 
 
-def test_a_concise_report_is_short_whatever_is_passed_and_answers_what_is_considered(workspace):
-    write(
-        workspace / "d.jsonl",
-        [{"prompt": f"Who is {n}?", "completion": f"Ms Vane{n} of {1900 + n}"} for n in range(99)],
-    )
-    run = write_run(
-        workspace, evaluated(*(system(f"system-{n}", "not_met") for n in range(6)), num_rows=80)
-    )
-    full = {"problem": PROBLEM, "dataset": "d.jsonl", "evaluations": [run] * 10, "model": LLAMA}
-    full |= {"gpu": "RTX 4090", "corpus_tokens": 50_000, "calls_per_day": 900, "teacher": "openai"}
-    full |= {"considering": ["sft", "rag", "sft_and_rag", "dpo", "distillation", "long_context"]}
-    blocked = FACTS | {"considering": ["sft", "dpo", "kto", "distillation"]}
-    sizes = []
-    for arguments in [full, blocked, *(arguments for arguments, _ in FIRST)]:
-        report = recommend_approach(ApproachRequest(**{"problem": PROBLEM} | arguments))
-        shown = {each.rung for each in report.ladder}
-        assert {report.approach, *arguments.get("considering", ())} <= shown
-        sizes.append(len(json.dumps(compact(report))))
-    assert max(sizes) <= MOST_CHARS + 50
-    assert sorted(sizes)[len(sizes) // 2] <= 1250
+def test_a_concise_report_has_the_first_rung_and_what_is_considered():
+    request = ApproachRequest(problem=PROBLEM, considering=["sft", "rag", "dpo", "distillation"])
+    shown = concise(recommend_approach(request), "recommend_approach", request)
+    assert {row["rung"] for row in shown["ladder"]} == {shown["approach"], *request.considering}
+    assert len(json.dumps(shown)) <= MAX_CHARS + 50
 
 
 def test_the_next_step_is_a_call_that_the_tool_accepts(workspace):

@@ -28,6 +28,10 @@ from ft_tools.similarity.minilm import find_minilm
 class SystemPlan(Report):
     """One system, and what asking it would take."""
 
+    CONCISE = (
+        *("name", "kind", "sent_to", "num_questions", "budget", "num_examples_removed"),
+        *("reused_from", "num_reused", "max_new_tokens"),
+    )
     # Plans of earlier versions, which may hold more, are read when their runs are resumed.
     model_config = ConfigDict(extra="ignore")
 

@@ -1,6 +1,6 @@
 """What a run directory holds, as models; what a reader gets is in `report`."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +100,8 @@ class Best(Record):
 
 class Health(Record):
     """A signal about the run, and what to do about it."""
+
+    CONCISE: ClassVar[tuple[str, ...]] = ("signal", "severity", "observed")
 
     signal: str
     severity: Literal["info", "warning", "error"]
