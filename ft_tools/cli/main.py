@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ft_tools import system_errors
 from ft_tools.cli.commands import app, output_options
 from ft_tools.cli.options import as_flags, launch_options, option_of, takes_one_or_many
-from ft_tools.contract import complaints, no_such
+from ft_tools.contract import ResponseFormat, complaints, no_such
 from ft_tools.errors import BadInput, FineTuningError, brief
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.runs.launch import Launch
@@ -208,17 +208,17 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
         # stdout is for one report, that of the run.
         with redirect_stdout(sys.stderr):
             show(report, output_options["format"], name, request)
-        return _follow_to_end(report.run_id)
+        return _follow_to_end(report.run_id, getattr(request, "response_format", "concise"))
     show(report, output_options["format"], name, request)
     gate = GATES.get(name)
     return 3 if gate and gate(report) else None
 
 
-def _follow_to_end(run_id: str) -> int:
+def _follow_to_end(run_id: str, form: ResponseFormat) -> int:
     """Wait for a run and print it; an evaluation that misses its target ends with 3."""
     code = follow([run_id])
     report = read_run(run_id)
-    show(report, output_options["format"], "get_run", RunRequest(run_id=run_id))
+    show(report, output_options["format"], "get_run", RunRequest(response_format=form))
     if code or report.kind != "evaluate":
         return code
     return 3 if EvaluationReport.model_validate(report.result).misses_target else 0

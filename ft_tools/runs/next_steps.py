@@ -40,10 +40,8 @@ def next_steps(
         result: The report of a finished one.
     """
     state = status.state
-    if state == "succeeded" and kind == "grpo_probe":
-        return _proposed(result)
     if state == "succeeded":
-        return [*_proposed(result), _measured(run_dir)] if kind in TRAINED else []
+        return [*_proposed(result), *([_measured(run_dir)] if kind in TRAINED else [])]
     if state == "failed" and status.is_final:
         arguments = _asked(run_dir)
         tool = LAUNCH_TOOLS.get(kind)

@@ -91,6 +91,7 @@ class RunReport(Report):
     def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield the result of a run that has one; of any other how far it is."""
         yield "summary", self.summary
+        yield "run_id", self.run_id
         yield "state", self.state
         yield "error", self.error
         for name in self.QUOTED:

@@ -103,8 +103,8 @@ def test_the_inspector_calls_every_tool_that_only_reads(machine, name):
         words += ["--tool-arg", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     result = command_output(machine, *words)
     assert not result.get("isError"), result
-    TOOLS[name].parse_report(result["structuredContent"])
-    assert name != "get_run" or result["structuredContent"]["run_id"] == RUN_ID
+    assert result["structuredContent"].get("summary") or name == "explain"
+    assert name != "get_run" or RUN_ID in result["structuredContent"]["summary"]
 
 
 BASELINE = Path(__file__).with_name("conformance.yml")

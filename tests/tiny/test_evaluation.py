@@ -107,6 +107,7 @@ def test_a_pipelines_gate_ends_with_three_unless_the_target_is_met(workspace, ta
     write(workspace / "held.jsonl", rows(30))
     argv = ["evaluate", "b", "--baseline", "a", "--dataset", "held.jsonl", "--yes"]
     argv += ["--max-new-tokens", "12", "--no-general-ability", "--metrics", "token_f1"]
+    argv += ["--response-format", "detailed"]
     assert cli.run([*argv, "--target", '{"token_f1": 0.05}']) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1])["state"] == "succeeded"

@@ -82,7 +82,8 @@ async def test_two_calls_and_a_short_report_say_that_a_classifier_would_do(works
         _, started = await called(client, "evaluate", **arguments, confirm=plan["plan_hash"])
         with anyio.fail_after(300):
             while True:
-                text, run = await called(client, "get_run", run_id=started["run_id"])
+                following = {"run_id": started["run_id"], "response_format": "detailed"}
+                text, run = await called(client, "get_run", **following)
                 if run["state"] in ENDED:
                     break
                 await anyio.sleep(0.5)

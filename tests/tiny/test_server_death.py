@@ -27,7 +27,8 @@ def server():
 async def until(client, run_id, states, seconds=120):
     with anyio.fail_after(seconds):
         while True:
-            report = (await client.call_tool("get_run", {"run_id": run_id})).structured_content
+            arguments = {"run_id": run_id, "response_format": "detailed"}
+            report = (await client.call_tool("get_run", arguments)).structured_content
             if report["state"] in states:
                 return report
             await anyio.sleep(0.2)
