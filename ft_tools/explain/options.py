@@ -85,9 +85,26 @@ def _keys(
     schema: Mapping[str, Any], definitions: Mapping[str, Any], seen: set[str], indent: str = ""
 ) -> Iterator[str]:
     """Yield a line for each key of the objects that an argument holds, below its own object."""
-    for name in _REFERENCE.findall(json.dumps(schema)):
-        if name not in seen:
-            seen.add(name)
-            for key, part in definitions[name].get("properties", {}).items():
-                yield f"{indent}- {_line(key, part, definitions)}"
-                yield from _keys(part, definitions, seen, f"{indent}  ")
+    names = [
+        one for one in dict.fromkeys(_REFERENCE.findall(json.dumps(schema))) if one not in seen
+    ]
+    seen.update(names)
+    keys = [definitions[name].get("properties", {}) for name in names]
+    shared = (
+        {k: v for k, v in keys[0].items() if all(one.get(k) == v for one in keys)} if keys else {}
+    )
+    yield from _listed(shared, definitions, seen, indent)
+    for name, own in zip(names, keys, strict=True):
+        if len(names) > 1:
+            # One of several kinds of object: what it is, then what it has beside the others.
+            yield f"{indent}- {definitions[name].get('description', name)}"
+        more = {key: part for key, part in own.items() if key not in shared}
+        yield from _listed(more, definitions, seen, indent + "  " * (len(names) > 1))
+
+
+def _listed(
+    keys: Mapping[str, Any], definitions: Mapping[str, Any], seen: set[str], indent: str
+) -> Iterator[str]:
+    for key, part in keys.items():
+        yield f"{indent}- {_line(key, part, definitions)}"
+        yield from _keys(part, definitions, seen, f"{indent}  ")

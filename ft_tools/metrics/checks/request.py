@@ -103,7 +103,7 @@ class JsonSchema(CheckBase):
 
     kind: Literal["json_schema"]
     schema_: dict[str, Any] | str = Field(
-        alias="schema", description="The schema, or the path of a .json file."
+        alias="schema", description="The schema, or the path of a .json file in the workspace."
     )
     values: dict[PathText, Column] = Field(
         default_factory=dict,
@@ -120,7 +120,7 @@ class Pattern(CheckBase):
 
 
 class Texts(CheckBase):
-    """1 if all of some texts occur in the answer, lines of the prompt apart; or if none does."""
+    """contains: 1 if all texts occur, lines of the prompt apart; lacks: 1 if none does."""
 
     kind: Literal["contains", "lacks"]
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
@@ -165,7 +165,7 @@ class Sql(CheckBase):
     databases: list[str] = Field(
         min_length=1,
         max_length=10,
-        description="Paths of SQLite files; with one, a constant may pass for a query.",
+        description="SQLite files in the workspace; with one, a constant may pass for a query.",
     )
     reference: Column = Field("answer", description="Column with the right query.")
     ordered: bool = Field(False, description="Whether the order of the rows counts.")
@@ -193,8 +193,8 @@ class Python(CheckBase):
 
     kind: Literal["python"]
     path: str = Field(
-        description="File with `def score(answer: str, row: dict) -> float | None`: 0 to 1; None "
-        "or an exception: not scored."
+        description="File in the workspace with `def score(answer: str, row: dict) -> float | "
+        "None`: 0 to 1; None or an exception: not scored."
     )
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Filled in by the plan.")
     seconds: float = Field(5, gt=0, le=60, description="For each answer.")
