@@ -6,10 +6,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.metrics.checks.request import Checks, check_names, require_goal
+from ft_tools.metrics.checks.request import Check, check_names, require_goal
 from ft_tools.metrics.checks.scorer import MOST_CHARACTERS, Scorer, require_columns, scored_row
 
-CHECKS = TypeAdapter(Checks)
+CHECKS = TypeAdapter(list[Check])
 SCHEMA = {
     "type": "object",
     "properties": {"team": {"$ref": "#/$defs/team"}, "tags": {"type": "array"}},

@@ -10,12 +10,12 @@ from pydantic import TypeAdapter
 
 from ft_tools.endpoints.budget import BudgetUsedUp
 from ft_tools.errors import BadData, BadInput, OutsideWorkspace, PlanChanged
-from ft_tools.metrics.checks.request import Checks
+from ft_tools.metrics.checks.request import Check
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
 from ft_tools.metrics.isolation.probe import available, find
 from tests.endpoint import serving
 
-CHECKS = TypeAdapter(Checks)
+CHECKS = TypeAdapter(list[Check])
 needs_isolation = pytest.mark.skipif(
     available() is None, reason=f"nothing isolates here: {find().reason}"
 )

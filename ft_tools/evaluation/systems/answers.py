@@ -26,8 +26,6 @@ class Answer:
     """Whether the system ended the answer, not the limit."""
     seconds: float = 0.0
     prompt_tokens: int = 0
-    usd: float = 0.0
-    """What an endpoint's usage costs at the given price."""
     served_by: str = ""
     """Model and fingerprint that an endpoint reports."""
 

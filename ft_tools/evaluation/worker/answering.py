@@ -82,7 +82,6 @@ def ask_endpoint(
                         finished=reply.finished,
                         seconds=reply.seconds,
                         prompt_tokens=reply.prompt_tokens,
-                        usd=client.usd_of(reply),
                         served_by=reply.served_by,
                     ),
                 )

@@ -231,7 +231,6 @@ Check = Annotated[
     ),
 ]
 """A declared check."""
-Checks = Annotated[list[Check], Field(min_length=1, max_length=MOST_CHECKS)]
 NEVER_ALONE = frozenset({"length", "lacks", "judge"})
 """Kinds that wrong answers can meet: of form, or a model that can be talked over."""
 
