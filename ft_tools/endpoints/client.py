@@ -147,6 +147,10 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    def usd_of(self, reply: Reply) -> float:
+        """Return what a reply's tokens cost."""
+        return self._price.usd_of(reply.prompt_tokens, reply.completion_tokens)
+
     def ask(self, question: Question) -> Reply:
         """Ask once, with retries; each attempt counts against the budget.
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
+from ft_tools.evaluation.findings import sentence, warning
 from ft_tools.evaluation.report import GENERAL_LOSS, EvaluationReport, RankedSystem, SystemResult
-from ft_tools.evaluation.warnings import sentence, warning
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA, examples_needed
 from ft_tools.next_steps import next_step, tool_of

@@ -9,6 +9,7 @@ from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.evaluation_plan import EvaluatePlan
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import find_contamination
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
@@ -24,7 +25,7 @@ from ft_tools.evaluation.systems.models import (
     weight_bytes,
 )
 from ft_tools.evaluation.systems.plan import plan_system
-from ft_tools.evaluation.warnings import plan_warnings, refusal
+from ft_tools.evaluation.warnings import plan_warnings
 from ft_tools.formats.readers.source import TABLES
 from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.checks.request import Judge

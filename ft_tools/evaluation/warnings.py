@@ -1,4 +1,4 @@
-"""What an evaluation warns of and refuses, and which findings a plan has with what numbers."""
+"""Which findings the plan of an evaluation has, and with what numbers."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,20 +6,17 @@ from pathlib import Path
 
 from ft_tools.endpoints.spec import Endpoint
 from ft_tools.evaluation.evaluation_plan import EvaluatePlan
+from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import Models, chat_template, quantization_of
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
-from ft_tools.findings import FindingsTable
 from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.checks.request import Judge, check_names
 from ft_tools.models import model_folder
 
-_TABLE = FindingsTable("evaluation")
-warning, refusal, sentence = _TABLE.warning, _TABLE.refusal, _TABLE.sentence
-"""The rows of findings.toml."""
 RARE = 0.05
 """Fraction of answers that may be cut off."""
 

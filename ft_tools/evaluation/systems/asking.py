@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, BadInput
+from ft_tools.errors import BadData
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.held_out import HeldOut, Message, question_of, read_held_out
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, FewShot, SystemSpec
 from ft_tools.metrics.text import normalise
@@ -33,16 +34,12 @@ def read_pool(shots: FewShot, held_out_path: Path, held_out: Sequence[HeldOut]) 
     """
     path = workspace.existing(shots.path)
     if path == held_out_path or path.read_bytes() == held_out_path.read_bytes():
-        raise BadInput(
-            f"examples.path {shots.path!r} is the held-out file; pass the training file instead"
-        )
+        raise refusal("examples_held_out", path=shots.path)
     asked = {normalise(example.asked) for example in held_out}
     found = read_held_out(path)
     kept = [example for example in found if normalise(example.asked) not in asked]
     if not kept:
-        raise BadInput(
-            f"every example of {shots.path!r} is a held-out question; pass other examples"
-        )
+        raise refusal("no_examples_left", path=shots.path)
     return Pool(kept, len(found) - len(kept))
 
 
@@ -56,11 +53,11 @@ def read_document(spec: SystemSpec) -> str:
         return ""
     path = workspace.existing(spec.document)
     if (size := path.stat().st_size) > MAX_DOCUMENT_BYTES:
-        raise BadInput(f"{path} has {size} bytes; a document may have {MAX_DOCUMENT_BYTES}")
+        raise refusal("document_too_large", path=path, size=size, most=MAX_DOCUMENT_BYTES)
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text; convert it first") from error
+        raise refusal("document_not_text", path=path) from error
 
 
 def choose_shots(

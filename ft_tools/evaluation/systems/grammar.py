@@ -13,7 +13,7 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
-from ft_tools.errors import BadInput
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.systems.spec import Decoding
 
 # A colon without a space after it, as compact JSON has it.
@@ -44,7 +44,7 @@ def grammar_of(
         return None
     if problem := LLMatcher.validate_grammar(grammar):
         first = str(problem).strip().splitlines()[0][:200]
-        raise BadInput(f"decoding cannot be constrained to this: {first}; simplify it")
+        raise refusal("grammar_not_enforced", problem=first)
     return str(grammar)
 
 

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, MissingExtra, Refused, UnknownName, brief
+from ft_tools.errors import MissingExtra, UnknownName, brief
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
 from ft_tools.models import model_folder
@@ -151,10 +152,8 @@ def decide(
             own = running_places(size, machine, four_bit=four_bit)
         choices += [*own][:1]
     if not choices:
-        raise Refused(
-            f"evaluating takes {shortage(size, machine, four_bit=trained is not None)}; use a "
-            "larger machine, or evaluate a GGUF file of the model"
-        )
+        needs = shortage(size, machine, four_bit=trained is not None)
+        raise refusal("fits_nowhere", needs=needs)
     # Among equals 16 bits come first.
     found = min(choices, key=lambda one: one.device == CPU)
     return LoadPlan(
@@ -201,14 +200,11 @@ def find_model(model: str) -> ModelSource:
     if path is not None and source.kind == "gguf":
         with path.open("rb") as stream:
             if stream.read(4) != b"GGUF":
-                raise BadInput(f"{path} is no GGUF file; download or convert it again")
+                raise refusal("not_gguf", path=path)
     if path is not None and path.is_dir():
         model_folder.require_readable(path)
         if not any(path.glob("*.safetensors")):
-            raise BadInput(
-                f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "
-                "convert other weights with save_pretrained first"
-            )
+            raise refusal("no_weights", path=path)
     return source
 
 
@@ -253,7 +249,7 @@ def choose_rendering(
     known = not sources or bool(unseen) or any(map(chat_template, sources))
     if asked == "chat" and not known:
         named = ", ".join(repr(source.name) for source in sources)
-        raise BadInput(f'no chat template in {named}; pass rendering="plain"')
+        raise refusal("no_chat_template", names=named)
     if asked == "auto":
         trained = [directory.plan_of(source.run_id).get("dataset") for source in sources]
         forms = {one.get("format") for one in trained if isinstance(one, dict)}
@@ -283,7 +279,7 @@ def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tup
     if missing:
         raise missing
     if problem:
-        raise BadInput(f'device="mlx" cannot be used: {problem}; use device="auto" instead')
+        raise refusal("mlx_cannot", problem=problem)
     return True, ""
 
 

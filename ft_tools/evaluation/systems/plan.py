@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field
 from ft_tools import __version__, workspace
 from ft_tools.contract import Report
 from ft_tools.endpoints.client import require_key
-from ft_tools.errors import BadInput, MissingExtra, require_installed
+from ft_tools.errors import MissingExtra, require_installed
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.systems import answers
@@ -124,11 +125,8 @@ def _read_pool(spec: SystemSpec, held_out_path: Path, held_out: Sequence[HeldOut
     columns = columns_of(known).values()
     if is_classifier and not any(map(has_classes, columns)):
         counts = ", ".join(str(len(set(values))) for values in columns)
-        num, path = len(pool.examples), shots.path
-        raise BadInput(
-            f"tf_idf predicts classes, and the {num} answers of {path!r} have {counts} different "
-            f"values (2 to {MAX_CLASSES} are needed); use baseline nearest_example"
-        )
+        found = {"num": len(pool.examples), "path": shots.path, "counts": counts}
+        raise refusal("no_classes", most=MAX_CLASSES, **found)
     wanted = spec.baseline or shots.choose
     if wanted in {"nearest", "nearest_example"} and find_minilm() is None:
         raise MissingExtra("data", "all-MiniLM-L6-v2")
@@ -152,11 +150,8 @@ def budget_of(spec: SystemSpec, num_questions: int) -> dict[str, Any]:
         return {}
     require_key(endpoint.key_variable)
     if num_questions > endpoint.max_calls:
-        raise BadInput(
-            f"system {spec.name!r} needs {num_questions} calls, max_calls is "
-            f"{endpoint.max_calls}; raise it, or lower max_examples (evaluate) or num_rows "
-            "(create_dataset)"
-        )
+        most = endpoint.max_calls
+        raise refusal("calls_too_few", system=spec.name, num=num_questions, most=most)
     limits = {"max_calls": endpoint.max_calls, "max_usd": endpoint.max_usd}
     budget = {name: float(value) for name, value in limits.items() if value is not None}
     return {"sent_to": endpoint.host, "budget": budget}

@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-from ft_tools.errors import Refused
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.systems.grammar import Answers
 
 # A shared beginning shorter than this is not worth a forward pass of its own.
@@ -171,11 +171,7 @@ class TorchSteps:
         self._fresh = 1
         logits: torch.Tensor = outputs.logits[:, -1].float()
         if not torch.isfinite(logits.amax(dim=-1)).all():
-            raise Refused(
-                "the model computes numbers that are not finite: its weights are damaged, or its "
-                "activations exceed the numbers it is computed in; train again from an earlier "
-                'checkpoint, or evaluate with device="cpu"'
-            )
+            raise refusal("not_finite")
         return logits
 
     def keep(self, kept: torch.Tensor) -> bool:

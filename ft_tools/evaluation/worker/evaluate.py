@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
 from ft_tools.evaluation.evaluation_plan import EvaluatePlan
+from ft_tools.evaluation.findings import refusal, warning
 from ft_tools.evaluation.held_out import (
     HeldOut,
     clusters_of,
@@ -25,7 +26,6 @@ from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Measured, Scores, Settings, Stressed, compare_scores
 from ft_tools.evaluation.stress import HELD_OUT
-from ft_tools.evaluation.warnings import refusal, warning
 from ft_tools.evaluation.worker.answering import answer_all, general_scores
 from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, earlier_looks, remember_look

@@ -10,7 +10,7 @@ from llguidance import LLTokenizer
 from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
-from ft_tools.errors import BadInput
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.grammar import Answers
@@ -61,10 +61,7 @@ class GgufWriter:
         adds = self._llama.metadata.get("tokenizer.ggml.add_bos_token") == "true"
         ids = list(self._llama.tokenize(text.encode(), add_bos=adds, special=True))
         if len(ids) >= self._longest:
-            raise BadInput(
-                f"a text of {len(ids)} tokens does not fit the context of {self._longest} that "
-                "the GGUF file was made for; remove long examples from the held-out file"
-            )
+            raise refusal("beyond_gguf_context", num=len(ids), context=self._longest)
         return ids
 
     def _make_room(self, num_tokens: int) -> int:

@@ -10,7 +10,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from ft_tools import workspace
-from ft_tools.errors import BadInput, UnknownName
+from ft_tools.errors import UnknownName
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.results import Scores
 from ft_tools.evaluation.worker.state import State
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
@@ -52,10 +53,7 @@ def task_scores(state: State) -> tuple[dict[str, Scores], dict[str, Metric]]:
     for name, first in next(iter(sides.values())).items():
         found = [side[name] for side in sides.values()]
         if any(one["documents"] != first["documents"] for one in found):
-            raise BadInput(
-                f"{name}: the models got different prompts, because their chat templates differ; "
-                'pass rendering="plain"'
-            )
+            raise refusal("tasks_prompted_differently", name=name)
         known = first["metric"] in YES_NO
         whole = known and {0.0, 1.0}.issuperset(chain(*(one["values"] for one in found)))
         rows[name] = Metric(

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from ft_tools.errors import Refused
+from ft_tools.evaluation.findings import refusal
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles, decide
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, load_at
 from ft_tools.evaluation.worker.writer import Writer
@@ -90,10 +90,7 @@ class LoadedModels:
             found = places()
         if not found:
             needs = shortage(size, free_machine(plan.torch_device), four_bit=plan.four_bit)
-            raise Refused(
-                f"evaluating {files.name} takes {needs} free; close other programs, or use a "
-                "larger machine"
-            )
+            raise refusal("no_room_left", model=files.name, needs=needs)
         quantization = plan.quantization if plan.four_bit else None
         load = load_at
         if plan.on_mlx:
