@@ -26,7 +26,7 @@ from ft_tools.evaluation.systems.models import (
 )
 from ft_tools.evaluation.systems.plan import plan_system
 from ft_tools.evaluation.warnings import plan_warnings
-from ft_tools.formats.readers.source import TABLES
+from ft_tools.formats.readers.file_kinds import TABLES
 from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns

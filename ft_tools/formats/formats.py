@@ -1,4 +1,4 @@
-"""The table of formats: which columns of a row are read as what, into an `Example`.
+"""The table of formats: how a row is recognised, and which columns are read into an `Example`.
 
 Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/README.md
 """
@@ -63,16 +63,80 @@ class Columns(NamedTuple):
     asked: str | None
     answer: str | None
 
+    @property
+    def is_answered(self) -> bool:
+        """Return whether there is a prompt and its answer."""
+        return self.asked is not None and self.answer is not None
+
 
 class Format(NamedTuple):
-    """A row of the table."""
+    """A row of the table; columns that a row may have under several names stand in braces."""
 
     task: str
     """sft, dpo or kto."""
-    build: Callable[[Example, Row, Columns], None]
-    """Reads the columns into an example."""
-    read: tuple[str, ...]
-    """The columns that an example is made of, beside `BESIDE`; fields of `Columns` by name."""
+    asked: tuple[str, ...]
+    """The columns that a prompt, or a whole conversation, is made of, beside `BESIDE`."""
+    answered: tuple[str, ...]
+    """The columns of the answers."""
+    fits: Callable[[Row, Columns], Any]
+    """Whether a row has this format, if it has none of those above."""
+
+
+def _has_sides(row: Row) -> bool:
+    return "chosen" in row and "rejected" in row
+
+
+TEXTS, ANSWER = ("{asked}", *ABOUT), ("{answer}",)
+FORMATS = {
+    "openai_preference": Format(
+        "dpo", ("input",), OPENAI_SIDES, lambda row, _: row.keys() >= {*OPENAI_SIDES}
+    ),
+    # What ends with an answer is no prompt, but one of the sides again.
+    "sharegpt_preference": Format(
+        "dpo",
+        ("{turns}",),
+        SIDES,
+        lambda row, its: (
+            _has_sides(row) and its.turns and not is_answered(as_turns(row[its.turns]))
+        ),
+    ),
+    "preference_explicit": Format(
+        "dpo", TEXTS, SIDES, lambda row, _: _has_sides(row) and "prompt" in row
+    ),
+    "alpaca_preference": Format(
+        "dpo", TEXTS, SIDES, lambda row, its: _has_sides(row) and its.asked
+    ),
+    "preference_implicit": Format("dpo", (), SIDES, lambda row, _: _has_sides(row)),
+    "kto": Format(
+        "kto",
+        ("label", "kto_tag", "{turns}", *TEXTS),
+        ANSWER,
+        lambda row, its: (its.turns or its.is_answered) and isinstance(label_of(row), bool),
+    ),
+    "sharegpt": Format(
+        "sft", ("{turns}",), (), lambda row, its: its.turns and _is_sharegpt(row, its.turns)
+    ),
+    "openai_messages": Format("sft", ("{turns}",), (), lambda _, its: its.turns),
+    "alpaca": Format(
+        "sft", TEXTS, ANSWER, lambda _, its: its.is_answered and its.asked == "instruction"
+    ),
+    "prompt_completion": Format("sft", TEXTS, ANSWER, lambda _, its: its.is_answered),
+    "text": Format("sft", ("text",), (), lambda row, _: "text" in row),
+    "prompt_only": Format("sft", TEXTS, ANSWER, lambda _, its: its.asked),
+}
+PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
+
+
+def detect(row: Any) -> str:
+    """Name the format of a row from its columns and the types in them; unknown if none fits."""
+    return _recognised(row)[0]
+
+
+def _recognised(row: Any) -> tuple[str, Columns]:
+    if not isinstance(row, Mapping):
+        return "unknown", Columns(None, None, None)
+    its = columns_of(row)
+    return next((name for name, one in FORMATS.items() if one.fits(row, its)), "unknown"), its
 
 
 def normalise(line: int, row: Any) -> Example:
@@ -85,7 +149,7 @@ def normalise(line: int, row: Any) -> Example:
         example.problems.append("python_turns" if has_python_turns(row) else "unknown_format")
         return example
     example = Example(line, name, FORMATS[name].task)
-    FORMATS[name].build(example, row, columns)
+    _build(example, row, columns)
     example.tools = example.tools or _tools(example, row) or None
     role = row.get("role")
     if example.text is not None and isinstance(role, str) and role.strip().lower() in ROLES:
@@ -108,33 +172,22 @@ def is_as_trained(example: Example, row: Any) -> bool:
     """Return whether launches read a row of JSON lines just as its example says."""
     if example.task == "kto" or not isinstance(row, Mapping) or None in row.values():
         return False
-    if not _has_loss_marks(example, row):
-        return False
+    if any(row.get(name) != value for name, value in example.row().items()):
+        answers = ("completion",) if example.task == "sft" else SIDES
+        values = [row.get(name) for name in ("prompt", *answers)]
+        said = [*example.messages, *example.chosen, *example.rejected]
+        roles = zip(("user", "assistant", "assistant"), values, strict=False)
+        listed = [turn for value in values if isinstance(value, list) for turn in value]
+        is_text = said == [{"role": role, "content": text} for role, text in roles]
+        are_turns = list(map(without_mark, said)) == list(map(without_mark, listed))
+        if example.tools or not (is_text or are_turns):
+            return False
     if example.task != "sft" or example.text is not None:
         return True
-    turns = row.get("completion") if example.format == "prompt_completion" else example.messages
-    answers = [
-        turn
-        for turn in (turns if isinstance(turns, list) else [])
-        if isinstance(turn, Mapping) and turn.get("role") == "assistant"
-    ]
-    return is_answered(example.messages) and all(map(is_trained, answers))
-
-
-def _has_loss_marks(example: Example, row: Row) -> bool:
-    """Return whether a row has the columns that launches read, with what its example says."""
-    if all(row.get(name) == value for name, value in example.row().items()):
-        return True
-    answers = ("completion",) if example.task == "sft" else SIDES
-    values: list[Any] = [row.get(name) for name in ("prompt", *answers)]
-    said = [*example.messages, *example.chosen, *example.rejected]
-    if example.tools or None in values:
-        return False
-    if all(isinstance(value, list) for value in values):
-        read = [turn for turns in values for turn in turns]
-        return list(map(without_mark, said)) == list(map(without_mark, read))
-    texts = zip(("user", "assistant", "assistant"), values, strict=False)
-    return said == [{"role": role, "content": text} for role, text in texts]
+    read = row.get("completion") if example.format == "prompt_completion" else example.messages
+    turns = [turn for turn in read if isinstance(turn, Mapping)] if isinstance(read, list) else []
+    answered = [turn for turn in turns if turn.get("role") == "assistant"]
+    return is_answered(example.messages) and all(map(is_trained, answered))
 
 
 def _without_nulls(row: Any) -> tuple[str, Columns, Any]:
@@ -155,10 +208,6 @@ def _tools(example: Example, row: Row) -> list[Any]:
     if row.get("tools") is not None:
         return objects(example, row["tools"])
     return [{"type": "function", "function": one} for one in objects(example, row.get("functions"))]
-
-
-def _turns(example: Example, row: Row, its: Columns) -> list[Message]:
-    return with_system(example, row, add_turns(example, row[its.turns or ""]))
 
 
 def _question(example: Example, row: Row, asked: str | None) -> str:
@@ -206,69 +255,59 @@ def _answer(example: Example, row: Row, its: Columns) -> list[Message]:
     return answered_with(cell(example, row, name))
 
 
-def _chat(example: Example, row: Row, its: Columns) -> None:
-    example.messages = _turns(example, row, its)
-
-
-def _prompt_completion(example: Example, row: Row, its: Columns) -> None:
-    asked = _asked(example, row, its.asked or "")
-    if not row.get("history"):
-        # Of a prompt of turns none is trained; LLaMA-Factory trains its history.
-        asked = [turn | UNTRAINED if turn["role"] == "assistant" else turn for turn in asked]
-    example.messages = asked + _answer(example, row, its)
-
-
-def _prompt_only(example: Example, row: Row, its: Columns) -> None:
-    example.messages = _asked(example, row, its.asked or "")
-    example.problems.append("missing_assistant")
-
-
-def _plain_text(example: Example, row: Row, _: Columns) -> None:
-    example.text = cell(example, row, "text")
-
-
-def _kto(example: Example, row: Row, its: Columns) -> None:
-    example.label = label_of(row)
-    if its.turns:
-        turns = _turns(example, row, its)
-        example.messages, example.chosen = turns[:-1], turns[-1:]
-    else:
+def _build(example: Example, row: Row, its: Columns) -> None:
+    """Read the columns of a row into its example."""
+    form = FORMATS[example.format]
+    if example.format == "text":
+        example.text = cell(example, row, "text")
+        return
+    if "{turns}" in form.asked and its.turns:
+        example.messages = with_system(example, row, add_turns(example, row[its.turns]))
+    elif form.asked == ("input",):
+        asked = row.get("input")
+        if isinstance(asked, Mapping):
+            example.tools = objects(example, asked.get("tools"))
+            asked = asked.get("messages")
+        example.messages = add_turns(example, asked)
+    elif form.asked:
         example.messages = _asked(example, row, its.asked or "")
-        example.chosen = _answer(example, row, its)
+    if example.task == "dpo":
+        (_pair if form.asked else _implicit)(example, row, form.answered)
+    elif form.answered:
+        _answered(example, row, its)
 
 
-def _preference(example: Example, row: Row, its: Columns) -> None:
-    example.messages = _asked(example, row, its.asked or "")
-    _pair(example, row)
-
-
-def _implicit(example: Example, row: Row, _: Columns) -> None:
-    example.problems.append("implicit_prompt")
-    told = {name: as_transcript(row[name]) for name in SIDES}
-    sides = [row[name] for name in SIDES]
-    if all(isinstance(side, list) for side in told.values()):
-        _pair(example, told)
-    elif all(isinstance(side, str) and not holds_turns(side) for side in sides):
-        _implicit_strings(example, *sides)
+def _answered(example: Example, row: Row, its: Columns) -> None:
+    """Add the answer to what is asked."""
+    if example.task == "kto":
+        example.label = label_of(row)
+        if its.turns:
+            example.messages, example.chosen = example.messages[:-1], example.messages[-1:]
+        else:
+            example.chosen = _answer(example, row, its)
+    elif its.answer is None:
+        example.problems.append("missing_assistant")
     else:
-        _pair(example, row)
+        asked = example.messages
+        if not row.get("history"):
+            # Of a prompt of turns none is trained; LLaMA-Factory trains its history.
+            asked = [turn | UNTRAINED if turn["role"] == "assistant" else turn for turn in asked]
+        example.messages = asked + _answer(example, row, its)
 
 
-def _chat_preference(example: Example, row: Row, its: Columns) -> None:
-    _chat(example, row, its)
-    _pair(example, row)
+def _implicit(example: Example, row: Row, sides: tuple[str, ...]) -> None:
+    example.problems.append("implicit_prompt")
+    told = {name: as_transcript(row[name]) for name in sides}
+    texts = [row[name] for name in sides]
+    if all(isinstance(side, list) for side in told.values()):
+        _pair(example, told, sides)
+    elif all(isinstance(side, str) and not holds_turns(side) for side in texts):
+        _implicit_strings(example, *texts)
+    else:
+        _pair(example, row, sides)
 
 
-def _openai_preference(example: Example, row: Row, _: Columns) -> None:
-    asked = row.get("input")
-    if isinstance(asked, Mapping):
-        example.tools = objects(example, asked.get("tools"))
-        asked = asked.get("messages")
-    example.messages = add_turns(example, asked)
-    _pair(example, row, OPENAI_SIDES)
-
-
-def _pair(example: Example, row: Row, names: tuple[str, ...] = SIDES) -> None:
+def _pair(example: Example, row: Row, names: tuple[str, ...]) -> None:
     example.chosen, example.rejected = (_side(example, row[name]) for name in names)
     if len(example.chosen) > 1 or len(example.rejected) > 1:
         _take_prompt_out(example)
@@ -317,61 +356,6 @@ def num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-TEXTS = ("{asked}", "{answer}", *ABOUT)
-PAIR = ("{asked}", *ABOUT, *SIDES)
-FORMATS = {
-    "openai_preference": Format("dpo", _openai_preference, ("input", *OPENAI_SIDES)),
-    "sharegpt_preference": Format("dpo", _chat_preference, ("{turns}", *SIDES)),
-    "preference_explicit": Format("dpo", _preference, PAIR),
-    "alpaca_preference": Format("dpo", _preference, PAIR),
-    "preference_implicit": Format("dpo", _implicit, SIDES),
-    "kto": Format("kto", _kto, ("label", "kto_tag", "{turns}", *TEXTS)),
-    "sharegpt": Format("sft", _chat, ("{turns}",)),
-    "openai_messages": Format("sft", _chat, ("{turns}",)),
-    "alpaca": Format("sft", _prompt_completion, TEXTS),
-    "prompt_completion": Format("sft", _prompt_completion, TEXTS),
-    "text": Format("sft", _plain_text, ("text",)),
-    "prompt_only": Format("sft", _prompt_only, TEXTS),
-}
-PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
-
-
-def detect(row: Any) -> str:
-    """Name the format of a row from its columns and the types in them; unknown if none fits."""
-    return _recognised(row)[0]
-
-
-def _recognised(row: Any) -> tuple[str, Columns]:
-    if not isinstance(row, Mapping):
-        return "unknown", Columns(None, None, None)
-    columns = columns_of(row)
-    if row.keys() >= {*OPENAI_SIDES}:
-        return "openai_preference", columns
-    return (_pair_in if row.keys() >= {*SIDES} else _answer_in)(row, columns), columns
-
-
-def _pair_in(row: Row, its: Columns) -> str:
-    """Name the format of a row with a better and a worse answer."""
-    # What ends with an answer is no prompt, but one of the sides again.
-    if its.turns is not None and not is_answered(as_turns(row[its.turns])):
-        return "sharegpt_preference"
-    if "prompt" in row:
-        return "preference_explicit"
-    return "preference_implicit" if its.asked is None else "alpaca_preference"
-
-
-def _answer_in(row: Row, its: Columns) -> str:
-    """Name the format of a row with at most one answer."""
-    has_answer = bool(its.asked and its.answer)
-    if (its.turns or has_answer) and isinstance(label_of(row), bool):
-        return "kto"
-    if its.turns is not None:
-        return "sharegpt" if _is_sharegpt(row, its.turns) else "openai_messages"
-    if has_answer:
-        return "alpaca" if its.asked == "instruction" else "prompt_completion"
-    return "text" if "text" in row else "prompt_only" if its.asked else "unknown"
-
-
 def columns_read(row: Row, format_name: str) -> frozenset[str]:
     """Return the names of the columns that an example of a format is made of."""
     return _read(format_name, columns_of(row))
@@ -379,9 +363,10 @@ def columns_read(row: Row, format_name: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _read(format_name: str, columns: Columns) -> frozenset[str]:
-    read = FORMATS[format_name].read if format_name in FORMATS else ()
+    form = FORMATS.get(format_name)
+    read = (*form.asked, *form.answered) if form else ()
     if format_name == "kto" and columns.turns:
-        read = read[: -len(TEXTS)]
+        read = tuple(name for name in read if name not in TEXTS + ANSWER)
     its = {f"{{{name}}}": column for name, column in columns._asdict().items()}
     return frozenset(filter(None, (its.get(name, name) for name in (*read, *BESIDE))))
 

@@ -21,7 +21,8 @@ from ft_tools.formats.answer_kinds import AnswerKind, AnswerKinds, answer_of
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.formats import normalise
-from ft_tools.formats.readers.source import PARTS, TABLES, read, recognise
+from ft_tools.formats.readers.file_kinds import TABLES
+from ft_tools.formats.readers.source import PARTS, read, recognise
 from ft_tools.formats.test_sets import TestRows, asked_by, known_test_rows
 from ft_tools.formats.trl_formats import (
     CONVERT,

@@ -420,7 +420,5 @@ PRINTED = [
 
 
 @pytest.mark.parametrize("row", PRINTED)
-def test_turns_as_python_prints_them_are_named_and_not_trained_as_text(workspace, row):
-    report = audit(workspace, [row] * 12)
-    assert report.removed_by == {"python_turns": 12}
-    assert {f.id for f in report.findings if f.severity == "error"} == {"python_turns"}
+def test_turns_as_python_prints_them_are_named_and_not_trained_as_text(row):
+    assert structure(normalise(1, row))[-1] == "python_turns"

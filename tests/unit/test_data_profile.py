@@ -179,27 +179,19 @@ def test_values_that_stand_out_are_shown_with_their_counts(workspace):
     assert text.holds.endswith("characters; ok 2, delete 1")
 
 
-def test_contradictions_are_shown_as_pairs(workspace):
-    made = [{"q": f"What is {at} and {at}?", "a": f"It is {2 * at}."} for at in range(30)]
-    made[20] = {"q": made[4]["q"], "a": "It is 9."}
-    write(workspace / "d.jsonl", made)
-    report = show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"})
-    assert [one.row for one in report.examples] == [5, 21]
-    assert "It is 8." in report.examples[0].value
-    assert "It is 9." in report.examples[1].value
-    write(workspace / "d.jsonl", made[:20])
-    assert show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"}).examples == []
-
-
-def test_of_many_contradictions_the_report_says_how_many_and_how_to_see_the_rest(workspace):
+def test_contradictions_are_shown_as_pairs_and_the_report_says_how_to_see_the_rest(workspace):
     made = [{"q": f"What is {at} and {at}?", "a": f"It is {2 * at}."} for at in range(14)]
-    write(workspace / "d.jsonl", made + [one | {"a": "No idea."} for one in made])
     ask = {"contradictions": True, "mapping": {"prompt": "{q}", "answer": "a"}}
+    write(workspace / "d.jsonl", made)
+    assert show(**ask).examples == []
+    write(workspace / "d.jsonl", made + [one | {"a": "No idea."} for one in made])
     report, rest = show(**ask), show(**ask, offset=10)
     assert report.num_contradictions == rest.num_contradictions == 14
     assert "offset=10" in report.warnings[0]
     rows = [one.row for one in report.examples + rest.examples]
     assert rows == [line for at in range(1, 15) for line in (at, at + 14)]
+    assert "It is 8." in report.examples[8].value
+    assert "No idea." in report.examples[9].value
 
 
 def test_the_folders_of_a_folder_are_named_with_how_many_files_each_has(workspace):

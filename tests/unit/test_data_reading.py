@@ -1,9 +1,7 @@
 """Reading: what is data, what is not, and what a bad row becomes."""
 
 import gzip
-import io
 import json
-import zipfile
 from datetime import datetime
 
 import pyarrow as pa
@@ -50,7 +48,6 @@ def table(separator, end="\n", quote="", above=""):
 
 
 FEW_SHOT = [{"prompt": "a", "completion": "b"}] * 2
-LOG = b"[INFO] 12 rows exported\n"
 CHATS = [
     [
         {"role": "user", "content": row["prompt"]},
@@ -96,8 +93,15 @@ FILES |= {
     for rows in ([{key: FEW_SHOT} | row for row in ROWS],)
     for name in ("d.jsonl", "d.json")
 }
-FILES["one row"] = ("d.jsonl", jsonl(LONG_FIRST[1:]), LONG_FIRST[1:])
-FILES["a long first row"] = ("d.jsonl", jsonl(LONG_FIRST), LONG_FIRST)
+SEVERAL = {"seed": 1, "test": FEW_SHOT, "train": ROWS, "names": ["a"]}
+FILES |= {
+    "one row": ("d.jsonl", jsonl(LONG_FIRST[1:]), LONG_FIRST[1:]),
+    "a long first row": ("d.jsonl", jsonl(LONG_FIRST), LONG_FIRST),
+    "a log's line": ("d.jsonl", b"[INFO] 12 rows exported\n" + jsonl(ROWS), [None, *ROWS]),
+    "a number on the first line": ("d.jsonl", b"[1, 2]\n" + jsonl(ROWS), [[1, 2], *ROWS]),
+    "the longest of several lists": ("d.json", json.dumps(SEVERAL).encode(), ROWS),
+    "two wrapped arrays": ("d.json", jsonl([{"data": ROWS}] * 2), [{"data": ROWS}] * 2),
+}
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -106,7 +110,8 @@ def test_all_of_a_file_is_read_however_its_json_is_put_together(workspace, case)
     (workspace / name).write_bytes(content)
     (workspace / f"{name}.gz").write_bytes(gzip.compress(content))
     assert values(name) == values(f"{name}.gz") == rows
-    assert problems(name) == []
+    unread = [(at, "unreadable_line") for at, row in enumerate(rows, 1) if row is None]
+    assert problems(name) == unread
 
 
 def test_a_folder_is_read_in_the_order_of_its_names_and_numbered_through(workspace):
@@ -162,15 +167,10 @@ def test_every_bad_line_is_a_finding_with_its_number(workspace):
 
 BROKEN = {
     "a bad element": b'[{"a": 1}, {"a": }, {"a": 3}]',
-    "a stray bracket": b'[{"a": 1}}, 2]',
-    "no comma": b'[{"a": 1} {"a": 2}]',
     "cut off in a value": b'[{"a": 1}, {"a"',
-    "cut off behind a value": b'[{"a": 1},',
-    "not a number": b'[{"a": NaN}]',
     "an integer of more than 64 bits": b'[{"a": 1' + b"0" * 30 + b"}]",
     "not UTF-8": b'[{"a": "caf\xe9"}]',
     "text behind an array": json.dumps(ROWS).encode() + b"and more",
-    "an array and lines": json.dumps(ROWS).encode() + b"\n" + jsonl(ROWS),
     "a wrapped array that is cut off": json.dumps({"data": ROWS}).encode()[:-20],
     "objects with text between": b'{\n"a": 1}\n]\n{"a": 2}',
 }
@@ -199,31 +199,6 @@ def test_an_array_has_bounds_for_a_row_and_for_its_depth(workspace, monkeypatch)
         values("large.json")
 
 
-BOTH = {"seed": 1, "test": FEW_SHOT, "train": ROWS}
-LOST = {
-    "a log's line": ("d.jsonl", LOG + jsonl(ROWS), [(1, "unreadable_line")], ROWS),
-    "a second list in the object": (
-        "d.json",
-        json.dumps({"train": ROWS, "seed": 1, "test": FEW_SHOT, "names": ["a"]}).encode(),
-        [],
-        ROWS,
-    ),
-    "a number on the first line": ("d.jsonl", b"[1, 2]\n" + jsonl(ROWS), [], [[1, 2], *ROWS]),
-    "a list before the rows": ("d.json", json.dumps(BOTH).encode(), [], ROWS),
-    "a second wrapped array": (
-        "d.json", jsonl([{"data": ROWS}] * 2), [], [{"data": ROWS}] * 2
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", LOST)
-def test_what_is_not_read_as_rows_is_never_lost_in_silence(workspace, case):
-    name, content, found, rows = LOST[case]
-    (workspace / name).write_bytes(content)
-    assert problems(name) == found
-    assert [value for value in values(name) if value is not None] == rows
-
-
 def test_a_row_above_the_cap_is_skipped_and_reading_goes_on(workspace, monkeypatch):
     monkeypatch.setattr(json_rows, "ROW_BYTES", 1000)
     rows = [{"text": "one\u2028two"}, {"text": "x" * 5000}, good(2)]
@@ -231,39 +206,6 @@ def test_a_row_above_the_cap_is_skipped_and_reading_goes_on(workspace, monkeypat
     (workspace / "data.jsonl").write_text(lines, encoding="utf-8")
     assert problems("data.jsonl") == [(2, "row_too_long")]
     assert values("data.jsonl") == [rows[0], None, good(2)]
-
-
-def zipped():
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a.jsonl", "{}")
-    return buffer.getvalue()
-
-
-NOT_DATA = {
-    "empty": (b"", "is empty"),
-    "blank": (b" \n\n ", "white space"),
-    "zip": (zipped(), "zip archive"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "html": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
-    "binary": (bytes(range(32)) * 50, "binary file"),
-    "zeros": (bytes([0, 0, 1, 0, 0, 65]) * 50, "binary file"),
-    "utf16": ('{"text": "x"}'.encode("utf-16"), "iconv -f utf-16 -t"),
-    "utf16 without a mark": ('{"text": "x"}'.encode("utf-16-be"), "set `encoding`"),
-    "prose": (b"Dear reader,\nthis is a letter.\n", "no row can be read .* not valid JSON, a"),
-    "arrow": (b"\xff\xff\xff\xff\x10\x00\x00\x00", "Arrow file"),
-    "pdf": (b"%PDF-1.7 ...", "PDF"),
-    "damaged gzip": (gzip.compress(jsonl(ROWS))[:-20], "damaged gzip"),
-}
-
-
-@pytest.mark.parametrize("name", NOT_DATA)
-def test_what_is_not_data_is_refused_with_the_cure_and_nothing_is_written(workspace, name):
-    content, said = NOT_DATA[name]
-    (workspace / "data.jsonl").write_bytes(content)
-    with pytest.raises(BadData, match=said):
-        audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
-    assert [path.name for path in workspace.iterdir()] == ["data.jsonl"]
 
 
 def test_a_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):

@@ -123,22 +123,6 @@ def test_a_query_without_end_is_shown_and_written_only_by_a_run_with_bounds(work
     assert decoded_size([source], 8 * 2**20) > 8 * 2**20
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("d.xlsx", b"PK\x03\x04" + bytes(300), "named .xlsx, but is no workbook"),
-        ("d.ods", b"text", "named .ods, but is no workbook"),
-        ("d.parquet", b"a,b\n1,2\n", "named .parquet, but is no Parquet file"),
-        ("d.parquet", b"version https://git-lfs.github.com/spec/v1\n", "run: git lfs pull"),
-        ("d.db", b"SQLite format 3\0" + b"x" * 50, "is a damaged SQLite database"),
-    ],
-)
-def test_a_damaged_table_is_called_what_it_is_named(workspace, name, content, said):
-    (workspace / name).write_bytes(content)
-    with pytest.raises(BadData, match=said):
-        prepare_dataset(PrepareRequest(path=name))
-
-
 def test_documents_without_text_lead_to_no_advice_about_their_text(workspace, caplog):
     pytest.importorskip("pypdf")
     (workspace / "d.pdf").write_bytes(b"%PDF-1.7\n1 0 obj <<")

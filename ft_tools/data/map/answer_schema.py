@@ -20,7 +20,7 @@ from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import cell_at
-from ft_tools.formats.readers.source import TEXT_TABLES
+from ft_tools.formats.readers.file_kinds import TEXT_TABLES
 
 SAMPLE_ROWS = 20_000
 """Rows of a file from which a schema is derived, and whose values are held to a given one."""
@@ -45,7 +45,7 @@ def completed(mapping: ColumnMapping, reader: Reader) -> tuple[ColumnMapping, li
 def _rows(mapping: ColumnMapping, reader: Reader) -> Iterator[tuple[Row, bool]]:
     """Yield rows that are kept, and whether their file says what is a number and what a text."""
     for source in reader.sources:
-        is_typed = source.kind not in TEXT_TABLES.values()
+        is_typed = source.kind not in TEXT_TABLES
         for row in islice(reader.raw(source), SAMPLE_ROWS):
             is_kept = isinstance(row.value, Mapping) and keeps(row.value, mapping.keep)
             if is_kept and not drops(row.value, mapping.drop):

@@ -14,25 +14,17 @@ from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import cell_at, shown, text_of
+from ft_tools.formats.readers.file_kinds import KINDS, TEXT_TABLES
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source, find_sources, read
 from ft_tools.publish import sha256
 
-KINDS = {
-    "jsonl": "JSON lines",
-    "json_values": "JSON",
-    "csv": "CSV",
-    "tsv": "TSV",
-    "parquet": "Parquet",
-    "sheet": "workbook",
-    "sqlite": "SQLite",
+TAKEN_BY = {
+    "sheet": "a workbook (Excel, OpenDocument) or an object of lists",
+    "query": "an SQLite file",
+    "encoding": "a CSV or TSV file",
 }
-READS = {
-    "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument) or an object of lists"),
-    "query": ({"sqlite"}, "an SQLite file"),
-    "encoding": ({"csv", "tsv"}, "a CSV or TSV file"),
-}
-"""Argument -> the kinds of files that it is for, and what they are called."""
+"""Argument -> the files that it is for."""
 MAX_UNDECODED = 0.1
 """Share of rows in another encoding above which the encoding is asked for. Judgement."""
 
@@ -121,7 +113,7 @@ class Reader:
         """
         undecoded = 0
         for count, row in enumerate(read(source), 1):
-            if row.problem == "not_utf8" and source.kind in {"csv", "tsv"}:
+            if row.problem == "not_utf8" and source.kind in TEXT_TABLES:
                 undecoded += 1
                 if count >= 100 and undecoded > MAX_UNDECODED * count:
                     raise BadData(
@@ -164,8 +156,9 @@ def _selected(request: FileRequest, source: Source) -> Source:
             listed = ", ".join(map(shown, names))
             raise BadData(source.path, f"has no list {request.sheet!r}", f"its lists: {listed}")
         return replace(source, select=request.sheet)
-    for name, (kinds, what) in READS.items():
-        if getattr(request, name) not in (None, source.encoding) and source.kind not in kinds:
+    takes = KINDS[source.kind].takes
+    for name, what in TAKEN_BY.items():
+        if getattr(request, name) not in (None, source.encoding) and name != takes:
             raise BadInput(f"{name} is for {what}, and {request.path!r} is none; remove {name}")
     return replace(source, select=request.query or request.sheet)
 
@@ -178,7 +171,7 @@ def sources_of_one_kind(request: FileRequest) -> list[Source]:
         BadInput: It is a folder of files of several kinds.
     """
     sources = sources_of(request, workspace.existing(request.path))
-    kinds = Counter(KINDS[one.kind].split()[0] for one in sources)
+    kinds = Counter(KINDS[one.kind].title.split()[0] for one in sources)
     if len(kinds) > 1:
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         raise BadInput(

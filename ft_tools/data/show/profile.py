@@ -10,7 +10,7 @@ from typing import Any
 from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
-from ft_tools.data.read.rows import KINDS, Reader
+from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.report import ColumnProfile, Profile, ShowReport
 from ft_tools.data.request import MOST_TOKENS, FileRequest, ShowRequest
@@ -30,6 +30,7 @@ from ft_tools.formats.column_counts import (
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import columns_read, normalise
 from ft_tools.formats.quoting import cut_to, quote
+from ft_tools.formats.readers.file_kinds import KINDS
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import recognise
 from ft_tools.formats.trl_formats import is_trained_as_it_is
@@ -236,7 +237,7 @@ def nothing_selected(request: FileRequest, path: Path) -> BadInput:
 
 def _structure_of(looked: FileScan, reader: Reader) -> str:
     sources = reader.sources
-    kinds = ", ".join(dict.fromkeys(KINDS[one.kind] for one in sources))
+    kinds = ", ".join(dict.fromkeys(KINDS[one.kind].title for one in sources))
     parts = [f"{len(sources)} files, {kinds}" if len(sources) > 1 else kinds]
     folders = Counter(one.path.parent.name for one in sources if one.member is None)
     if len(folders) > 1:

@@ -1,8 +1,8 @@
-"""Find out from the first bytes of a file whether it is text, and which kind of rows it holds."""
+"""The table of file kinds, and which of them the first bytes of a file show."""
 
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools.errors import BadData
 from ft_tools.formats.column_counts import MAX_DEPTH, items_of
@@ -11,8 +11,35 @@ from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS
 from ft_tools.formats.turns import is_conversation
 
+
+class Kind(NamedTuple):
+    """A kind of file; `source.read` has the reader of each."""
+
+    title: str
+    suffixes: tuple[str, ...]
+    takes: str = ""
+    """The argument that chooses what is read of it."""
+    starts: tuple[bytes, ...] = ()
+    """First bytes of a file that is no text."""
+
+
+KINDS = {
+    "jsonl": Kind("JSON lines", (".jsonl", ".ndjson")),
+    "json_values": Kind("JSON", (".json",)),
+    "csv": Kind("CSV", (".csv",), "encoding"),
+    "tsv": Kind("TSV", (".tsv",), "encoding"),
+    "parquet": Kind("Parquet", (".parquet",), "", (b"PAR1",)),
+    "sheet": Kind(
+        "workbook", (".xlsx", ".xls", ".ods"), "sheet", (b"\xd0\xcf\x11\xe0", b"PK\x03\x04")
+    ),
+    "sqlite": Kind("SQLite", (".sqlite", ".db"), "query", (b"SQLite format 3\0",)),
+}
+SUFFIXES = {suffix: name for name, kind in KINDS.items() for suffix in kind.suffixes}
+TEXT_TABLES = ("csv", "tsv")
+TABLES = {suffix for suffix, name in SUFFIXES.items() if not name.startswith("json")}
+BINARY = {suffix: KINDS[name].title for suffix, name in SUFFIXES.items() if KINDS[name].starts}
+"""Suffix -> what such a file is."""
 Lists = tuple[tuple[str, int], ...]
-LINES = {".jsonl", ".ndjson"}
 WRAPPERS = frozenset({"data", "examples", "rows", "train", "instances", "items"})
 """Names of lists that the only line of a file of lines may wrap its rows in."""
 FIRST_ITEMS = 5
@@ -33,10 +60,13 @@ MAGIC: list[tuple[bytes, str, str]] = [
     (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),
     (b"PAR1", "is a compressed Parquet file", "unpack it"),
 ]
-BINARY = dict.fromkeys([".xlsx", ".xls", ".ods"], "workbook")
-BINARY |= {".parquet": "Parquet file", ".sqlite": "SQLite database", ".db": "SQLite database"}
-"""Suffix -> what such a file is."""
 HTML = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")
+
+
+def suffix_of(path: Path) -> str:
+    """Return how a file is named, below a suffix that says that it is compressed."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".gzip")
+    return f".{name.rsplit('.', 1)[-1]}" if "." in name else ""
 
 
 def refuse_what_is_not_text(path: Path, head: bytes, suffix: str = "") -> None:
@@ -49,33 +79,24 @@ def refuse_what_is_not_text(path: Path, head: bytes, suffix: str = "") -> None:
     """
     # Large tables are what Git LFS is for.
     if suffix in BINARY and not head.lstrip().startswith((b"{", b"[", LFS_POINTER)):
-        problem = f"is named {suffix}, but is no {BINARY[suffix]}, or a damaged one"
-        raise BadData(path, problem, "save it again, or as CSV (UTF-8)")
+        named = f"is named {suffix}, but is no {BINARY[suffix]} file, or a damaged one"
+        raise BadData(path, named, "save it again, or as CSV (UTF-8)")
     for magic, problem, cure in MAGIC:
         if head.startswith(magic):
             raise BadData(path, problem, cure)
     if head.lstrip()[:20].lower().startswith(HTML):
-        raise BadData(
-            path,
-            "is HTML or XML: a web page was saved instead of the data",
-            "download the raw file (on the Hub: resolve/, not blob/)",
-        )
+        page = "is HTML or XML: a web page was saved instead of the data"
+        raise BadData(path, page, "download the raw file (on the Hub: resolve/, not blob/)")
     if head.startswith(BYTE_ORDER_MARKS):
         raise BadData(path, "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8")
-    if is_binary(head):
+    # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse. Of random
+    # bytes, 27 of 256 are such.
+    sample = head[:8192]
+    if sum(byte < 9 or 13 < byte < 32 for byte in sample) > len(sample) * MOST_CONTROL:
         cure = "give JSONL, JSON, CSV or Parquet; for a table in UTF-16 set `encoding`"
         raise BadData(path, "is a binary file", cure)
     if not head.strip():
         raise BadData(path, "holds only white space", "name a file with examples")
-
-
-def is_binary(head: bytes) -> bool:
-    """Return whether the first bytes of a file are no text."""
-    sample = head[:8192]
-    # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse. Of random
-    # bytes, 27 of 256 are such.
-    control = sum(byte < 9 or 13 < byte < 32 for byte in sample)
-    return control > len(sample) * MOST_CONTROL
 
 
 def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
@@ -84,12 +105,13 @@ def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
     Returns:
         jsonl, json_values, csv or tsv.
     """
-    if suffix in {".csv", ".tsv"}:
-        return suffix[1:]
+    named = SUFFIXES.get(suffix, "")
+    if named in TEXT_TABLES:
+        return named
     start = head.lstrip()
     line, _, rest = start.partition(b"\n")
     first = parse_json(line)
-    is_named_lines = suffix in LINES
+    is_named_lines = named == "jsonl"
     if start.startswith(b"["):
         # A line may be a conversation, or `[INFO]` of a log; a row is an object or a list.
         is_row = is_named_lines and start[1:].lstrip()[:1] not in {b"{", b"[", b"]", b""}
@@ -98,9 +120,9 @@ def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
         if first is None:
             return "jsonl" if is_named_lines and line.strip() != b"{" else "json_values"
         is_alone = is_whole and not rest.strip()
-        wraps = suffix == ".json" or _wraps_rows(first, WRAPPERS if is_named_lines else first)
+        wraps = named == "json_values" or _wraps_rows(first, WRAPPERS if is_named_lines else first)
         return "json_values" if is_alone and wraps else "jsonl"
-    return "jsonl" if is_named_lines or suffix == ".json" else "csv"
+    return "jsonl" if named.startswith("json") else "csv"
 
 
 def _wraps_rows(value: Any, names: Container[str]) -> bool:

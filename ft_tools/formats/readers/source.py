@@ -6,8 +6,8 @@ streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BufferedReader
@@ -24,10 +24,13 @@ from ft_tools.formats.readers.decompressed import decoded_cap, gunzip
 from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS, encoding_of
 from ft_tools.formats.readers.encodings import HEAD_BYTES as ENCODING_BYTES
 from ft_tools.formats.readers.file_kinds import (
-    LINES,
+    KINDS,
+    SUFFIXES,
+    TEXT_TABLES,
     Lists,
     lists_of_rows,
     refuse_what_is_not_text,
+    suffix_of,
     text_kind,
 )
 from ft_tools.formats.readers.json_rows import CHUNK, read_lines, read_values
@@ -35,11 +38,7 @@ from ft_tools.formats.readers.rows import ROW_BYTES, Row
 from ft_tools.formats.readers.sqlite_rows import read_sqlite
 from ft_tools.formats.readers.workbook import is_workbook, read_sheet
 
-TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
-TABLES = {*TEXT_TABLES, ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
-SUFFIXES = {*LINES, ".json", *TABLES}
-GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
-ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 WORKBOOK_EXPANSION = 8
 """About how many times a workbook's text is larger than the packed file. Judgement."""
 HEAD_BYTES = 65536
@@ -62,7 +61,7 @@ class Source:
 
     path: Path
     kind: str
-    """jsonl, json_values, csv, tsv, parquet, sheet (a workbook) or sqlite."""
+    """Of `file_kinds.KINDS`."""
     gzipped: bool
     size_bytes: int
     is_array: bool = False
@@ -145,7 +144,7 @@ def has_data(path: Path) -> bool:
 
 
 def _is_data(file: Path) -> bool:
-    return _suffix(file) in SUFFIXES and file.name not in ABOUT_DATA
+    return suffix_of(file) in SUFFIXES and file.name not in ABOUT_DATA
 
 
 def _recognise_in(folder: Path, number: int, file: Path) -> Source:
@@ -188,7 +187,7 @@ def recognise(path: Path, encoding: str | None = None) -> Source:
         BadData: It is empty, binary, not in the encoding, or has to be converted first.
     """
     source = Source(path, "", gzipped=False, size_bytes=path.stat().st_size)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     with _open_text(source) as stream:
         if stream.read(2) == GZIP:
             source = replace(source, gzipped=True)
@@ -202,13 +201,12 @@ def recognise(path: Path, encoding: str | None = None) -> Source:
     if not source.gzipped:
         if binary := _binary_kind(path, head):
             return replace(source, kind=binary)
-        if suffix in TEXT_TABLES or (encoding and suffix not in SUFFIXES):
-            found = _encoding(path, encoding)
-            if found != "utf-8":
-                return replace(source, kind=TEXT_TABLES.get(suffix, "csv"), encoding=found)
+        named = SUFFIXES.get(suffix, "csv" if encoding else "")
+        if named in TEXT_TABLES and (found := _encoding(path, encoding)) != "utf-8":
+            return replace(source, kind=named, encoding=found)
     refuse_what_is_not_text(path, head, "" if source.gzipped else suffix)
     kind = text_kind(head, suffix, is_whole=is_whole)
-    if kind == "csv" and suffix not in TEXT_TABLES:
+    if kind == "csv" and SUFFIXES.get(suffix) not in TEXT_TABLES:
         cure = "give JSONL (one object per line), JSON, CSV, a workbook or Parquet"
         raise BadData(path, "does not begin with JSON", cure)
     is_array = kind == "json_values" and head.lstrip().startswith(b"[")
@@ -247,11 +245,9 @@ def _lists_of(source: Source, changed_ns: int) -> tuple[Lists, Lists]:
 
 def _binary_kind(path: Path, head: bytes) -> str | None:
     """Return the kind of table that is no text; None if it is none."""
-    if head.startswith(OLE) or (head.startswith(ZIP) and is_workbook(path)):
-        return "sheet"
-    if head.startswith(PARQUET):
-        return "parquet"
-    return "sqlite" if head.startswith(SQLITE) else None
+    found = (name for name, kind in KINDS.items() if kind.starts and head.startswith(kind.starts))
+    name = next(found, None)
+    return None if head.startswith(ZIP) and not is_workbook(path) else name
 
 
 def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
@@ -264,7 +260,7 @@ def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
     while not head.strip() and (more := stream.read(HEAD_BYTES)):
         abandoned_calls.require_waiting()
         head = more
-    if suffix in LINES and b"\n" not in head.lstrip():
+    if SUFFIXES.get(suffix) == "jsonl" and b"\n" not in head.lstrip():
         head += stream.readline(ROW_BYTES)
     return head, not stream.read(1)
 
@@ -362,35 +358,29 @@ def decoded_size(sources: Iterable[Source], most: int) -> int:
     """
     size = 0
     for source in sources:
-        if size <= most:
-            with _unnamed(source.member):
-                size += _decoded_size(source, most)
+        with _unnamed(source.member), closing(_sizes(source)) as sizes:
+            for one in sizes:
+                size += one
+                if size > most:
+                    return size
     return size
 
 
-def _decoded_size(source: Source, most: int) -> int:
-    if source.kind == "parquet":
-        with _open_text(source) as stream:
-            return int(_parquet().decoded_size(stream, source.path))
-    if source.kind == "sheet":
-        return source.size_bytes * WORKBOOK_EXPANSION
-    if source.gzipped:
-        with _open_text(source) as stream:
-            return _up_to(most, map(len, iter(lambda: stream.read(1 << 20), b"")))
-    if source.kind == "sqlite" and source.size_bytes <= most:
+def _sizes(source: Source) -> Generator[int]:
+    """Yield the bytes that the parts of a file decode to."""
+    if source.kind == "sqlite":
         # A query, or a view, may make more rows than the file holds.
-        return _up_to(most, (row.num_chars or 0 for row in _rows(source)))
-    return source.size_bytes
-
-
-def _up_to(most: int, sizes: Iterable[int]) -> int:
-    """Return the sum of some sizes, or the first sum above `most`."""
-    size = 0
-    for one in sizes:
-        size += one
-        if size > most:
-            break
-    return size
+        yield from (row.num_chars or 0 for row in _rows(source))
+    elif source.kind == "sheet":
+        yield source.size_bytes * WORKBOOK_EXPANSION
+    elif source.kind == "parquet" or source.gzipped:
+        with _open_text(source) as stream:
+            if source.kind == "parquet":
+                yield _parquet().decoded_size(stream, source.path)
+            else:
+                yield from map(len, iter(lambda: stream.read(1 << 20), b""))
+    else:
+        yield source.size_bytes
 
 
 def _open_text(source: Source) -> BinaryIO:
@@ -400,9 +390,3 @@ def _open_text(source: Source) -> BinaryIO:
     if isinstance(opened, BufferedReader) and opened.peek(3).startswith(BOM_UTF8):
         opened.read(3)
     return opened
-
-
-def _suffix(path: Path) -> str:
-    """Return how a file is named, below a suffix that says that it is compressed."""
-    name = path.name.lower().removesuffix(".gz").removesuffix(".gzip")
-    return f".{name.rsplit('.', 1)[-1]}" if "." in name else ""
