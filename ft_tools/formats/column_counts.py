@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.formats.quoting import quote
-from ft_tools.formats.turns import as_turns
+from ft_tools.formats.turns import SPEAKER, as_turns
 
 MOST_LISTED = 12
 """Different values up to which all are kept with their counts."""
@@ -40,9 +40,6 @@ TURN_KEYS = frozenset(
     | {"type", "id"}
 )
 """What is read of a turn in one of the known formats."""
-
-
-SPEAKERS = frozenset({"role", "from"})
 
 
 def cell_at(row: Mapping[str, Any], name: str, other: Any = None) -> Any:
@@ -386,7 +383,7 @@ def _unread_leaves(name: str, value: Any, read: Container[str]) -> Iterator[tupl
     if name in read and f"{name}[]" not in read:
         turns = as_turns(value)
         for turn in turns if isinstance(turns, list) else ():
-            if isinstance(turn, Mapping) and not SPEAKERS.isdisjoint(turn):
+            if isinstance(turn, Mapping) and any(name in turn for name in SPEAKER):
                 for key in (key for key in turn if key not in TURN_KEYS):
                     yield from leaves_of(f"{name}[].{key}", turn[key], 3)
         return

@@ -1,6 +1,5 @@
-"""Distinct token sequences in one flat array: two bytes per token and no Python object per text."""
+"""Distinct token sequences: two bytes per token, and each sequence once."""
 
-import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ class TokenStore:
     """Token sequences by number; the same sequence has the same number."""
 
     def __init__(self) -> None:
-        self._flat = array("H")
-        self._ends = array("q", [0])
+        """Hold none."""
         self._numbers: dict[bytes, int] = {}
-        self._views: tuple[NDArray[np.uint16], Rows] | None = None
+        self._texts: list[bytes] = []
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._texts)
 
     def add(self, ids: Sequence[int]) -> int:
         """Return the number of a sequence; tokens are below 65,536.
@@ -31,24 +29,19 @@ class TokenStore:
         >>> store.add([5, 6]), store.add([7]), store.add([5, 6])
         (0, 1, 0)
         """
-        part = array("H", ids)
-        key = hashlib.blake2b(part.tobytes(), digest_size=16).digest()
-        number = self._numbers.setdefault(key, len(self))
+        text = array("H", ids).tobytes()
+        number = self._numbers.setdefault(text, len(self))
         if number == len(self):
-            # An array that is looked at cannot grow.
-            self._views = None
-            self._flat.extend(part)
-            self._ends.append(len(self._flat))
+            self._texts.append(text)
         return number
 
     def lengths(self) -> Rows:
         """Return the tokens of each sequence."""
-        return np.diff(self._seen()[1])
+        return np.fromiter(map(len, self._texts), dtype=np.int64, count=len(self)) // 2
 
     def of(self, number: int) -> NDArray[np.uint16]:
         """Return a sequence."""
-        flat, ends = self._seen()
-        return flat[ends[number] : ends[number + 1]]
+        return np.frombuffer(self._texts[number], dtype=np.uint16)
 
     def padded(self, numbers: Rows, longest: int) -> tuple[NDArray[np.int64], Mask]:
         """Return (ids, mask) of the beginnings of some sequences, each with its last token.
@@ -57,14 +50,12 @@ class TokenStore:
         >>> store.padded(np.array([store.add([1, 5, 6, 7, 2]), store.add([1, 2])]), 3)[0].tolist()
         [[1, 5, 2], [1, 2, 0]]
         """
-        flat, ends = self._seen()
-        starts, lasts = ends[numbers], ends[numbers + 1] - 1
-        lengths = np.minimum(lasts + 1 - starts, longest)
-        columns = np.arange(lengths.max())
-        mask = columns < lengths[:, None]
+        texts = [self.of(number) for number in numbers.tolist()]
+        lengths = np.minimum([len(text) for text in texts], longest)
+        mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.zeros(mask.shape, dtype=np.int64)
-        ids[mask] = flat[(starts[:, None] + columns)[mask]]
-        ids[np.arange(len(numbers)), lengths - 1] = flat[lasts]
+        ids[mask] = np.concatenate([text[:longest] for text in texts])
+        ids[np.arange(len(texts)), lengths - 1] = [text[-1] for text in texts]
         return ids, mask
 
     def counted(self, numbers: Rows, longest: int) -> tuple[Rows, Rows, Rows]:
@@ -77,12 +68,6 @@ class TokenStore:
         rows = np.broadcast_to(np.arange(len(numbers))[:, None], ids.shape)[mask]
         keys, counts = np.unique(rows << 16 | ids[mask], return_counts=True)
         return keys >> 16, keys & 0xFFFF, counts
-
-    def _seen(self) -> tuple[NDArray[np.uint16], Rows]:
-        if self._views is None:
-            flat = np.frombuffer(self._flat, dtype=np.uint16)
-            self._views = flat, np.frombuffer(self._ends, dtype=np.int64)
-        return self._views
 
 
 @dataclass(frozen=True)
@@ -100,4 +85,4 @@ class Column:
     @property
     def is_empty(self) -> bool:
         """Return whether no row has a text: two special tokens are all that an empty one has."""
-        return not len(self.store) or int(self.store.lengths().max()) <= 2
+        return int(self.store.lengths().max(initial=0)) <= 2

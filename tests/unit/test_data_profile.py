@@ -246,3 +246,19 @@ def test_many_short_rows_stay_in_the_budget_and_unreadable_ones_are_explained_on
     report = show(lines="1-2000")
     assert len(report.examples) > 50
     assert estimate_tokens(json.dumps(compact(report))) < 2 * 2000
+
+
+def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
+    row = {"messages": turns, "messages.1.content": "a column of that very name"}
+    rows = [{"messages": turns}, row, {"messages": [], "a": {"b.c": [1, [2]]}}]
+    write(workspace / "d.jsonl", rows)
+
+    def shown(field):
+        return {one.row: json.loads(one.value) for one in show(lines="1-3", field=field).examples}
+
+    assert shown("messages.1.content") == {1: "Here.", 2: "a column of that very name"}
+    assert shown("messages.0.role") == {1: "user", 2: "user"}
+    assert shown("a.b.c.1.0") == {3: "2"}
+    for no_number in ("messages.2", "messages.-1", "messages.x", "messages.1.content.0"):
+        assert 1 not in shown(no_number)

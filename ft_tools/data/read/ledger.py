@@ -202,12 +202,8 @@ class Ledger:
 
     def kept(self, *, validation: bool) -> list[int]:
         """Return the indices that are kept, of the validation file or of the others."""
-        part = (
-            range(self.num_validation)
-            if validation
-            else range(self.num_validation, len(self.lines))
-        )
-        return [index for index in part if self.removal[index] == KEPT]
+        first, end = (0, self.num_validation) if validation else (self.num_validation, len(self))
+        return [index for index in range(first, end) if self.removal[index] == KEPT]
 
     def _add(
         self,
@@ -219,15 +215,10 @@ class Ledger:
         reason: str | None,
     ) -> int:
         self.lines.append(line)
-        whole, prompt, answer, rejected, first_prompt = hashes
-        self.whole.append(whole)
-        self.prompt.append(prompt)
-        self.answer.append(answer)
-        self.rejected.append(rejected)
-        self.first_prompt.append(first_prompt)
+        parts = (self.whole, self.prompt, self.answer, self.rejected, self.first_prompt)
+        for column, value in zip((*parts, *self.numbers), (*hashes, 0, 0), strict=True):
+            column.append(value)
         self.label.append(-1)
-        for column in self.numbers:
-            column.append(0)
         self.tokens.append(tokens)
         self.answer_tokens.append(answer_tokens)
         self.split_key.append(self._split_keys.setdefault(split_key, len(self._split_keys)))

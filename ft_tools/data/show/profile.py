@@ -178,7 +178,7 @@ def _with_columns(report: ShowReport, profile: Profile, most: int) -> ShowReport
         one = columns[at]
         size = _tokens(one) - is_tight * estimate_tokens(one.name.rpartition(".")[2])
         # Few values that have to be decided say more than quoted rows.
-        if size <= room + (0 if rank[at] else SPARE_TOKENS):
+        if size <= room + (0 if rank[at] else SPARE_TOKENS // 2):
             room -= size
             kept.add(at)
     others = [one.name for at, one in enumerate(columns) if at not in kept]
@@ -226,11 +226,10 @@ def nothing_selected(request: FileRequest, path: Path) -> BadInput:
     """Return what refuses a `where` that no row fits, with what its columns hold."""
     columns = [ColumnCounts(name) for name in request.where]
     reader = Reader(request.model_copy(update={"where": {}}), path)
-    for source in reader.sources:
-        for row in islice(reader.raw(source), MOST_READ):
-            for one in columns if isinstance(row.value, Mapping) else ():
-                for value in values_at(row.value, one.name):
-                    one.add(value, row.number)
+    for _, number, row in islice(reader.numbered(), MOST_READ):
+        for one in columns if isinstance(row.value, Mapping) else ():
+            for value in values_at(row.value, one.name):
+                one.add(value, number)
     held = "; ".join(masked(one.described) for one in columns)
     return BadInput(f"where: no row has these values in all its columns, which hold: {held}")
 

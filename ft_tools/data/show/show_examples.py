@@ -207,10 +207,7 @@ def _part_of(request: ShowRequest, value: Any) -> Any:
 def _part(value: Any, path: str) -> Any:
     """Return a column, dotted inside objects, of a list by number; or NOT_THERE."""
     if isinstance(value, list):
-        number, _, rest = path.partition(".")
-        if not number.isdecimal() or int(number) >= len(value):
-            return NOT_THERE
-        return _part(value[int(number)], rest) if rest else value[int(number)]
+        value = {str(number): item for number, item in enumerate(value)}
     if not isinstance(value, dict):
         return NOT_THERE
     if path in value:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools.similarity.token_store import Column, Mask, Rows
+from ft_tools.similarity.token_store import Column, Mask, Rows, TokenStore
 from ft_tools.similarity.words import JACCARD, jaccard
 from ft_tools.similarity.worker.candidates import (
     BELOW,
@@ -80,9 +80,8 @@ def find_near(
         phase(f"encoding with MiniLM: {len(a)} pairs")
         asked = np.ones(len(a), dtype=np.bool_) if in_a_leak else ~is_leak
         scores = np.ones(len(a), dtype=np.float32)
-        scores[asked] = cosines(
-            model, (part, part.numbers[a[asked]]), (part, part.numbers[b[asked]]), threshold
-        )
+        texts = part.numbers[a[asked]], part.numbers[b[asked]]
+        scores[asked] = cosines(model, part.store, *texts, threshold)
         near = scores > threshold
         a, b, is_leak, lowest = a[near], b[near], is_leak[near], np.minimum(lowest, scores)[near]
     apart: set[int] = set()
@@ -90,52 +89,28 @@ def find_near(
     return NearRows(matches, num, apart - {match.row for match in matches})
 
 
-def cosines(
-    model: MiniLM, one: tuple[Column, Rows], other: tuple[Column, Rows], threshold: float
-) -> Vectors:
+def cosines(model: MiniLM, store: TokenStore, one: Rows, other: Rows, threshold: float) -> Vectors:
     """Return MiniLM's cosine of pairs of texts, in float32 where it is close to the threshold."""
-    same = one[1] == other[1] if one[0] is other[0] else np.zeros(len(one[1]), dtype=np.bool_)
-    scores = np.ones(len(same), dtype=np.float32)
-    asked = np.flatnonzero(~same)
+    scores = np.ones(len(one), dtype=np.float32)
+    asked = np.flatnonzero(one != other)
     for exactly in (False, True):
         if not len(asked):
             break
         before = scores[asked]
-        made, places = _encoded(model, one, other, asked, exactly=exactly)
+        wanted = np.union1d(one[asked], other[asked])
+        vectors = model.encode(store, wanted, exactly=exactly)
+        x, y = np.searchsorted(wanted, one[asked]), np.searchsorted(wanted, other[asked])
         for start in range(0, len(asked), GATHERED):
             part = slice(start, start + GATHERED)
-            x, y = made[0][places[0][part]], made[1][places[1][part]]
-            scores[asked[part]] = np.einsum("ij,ij->i", x, y)
+            scores[asked[part]] = np.einsum("ij,ij->i", vectors[x[part]], vectors[y[part]])
         if exactly and np.abs(scores[asked] - before).max() > model.margin / 2:
             # These texts are further off in bfloat16 than the margin was measured for.
             model.use_float32()
-            return cosines(model, one, other, threshold)
+            return cosines(model, store, one, other, threshold)
         if not model.margin:
             break
         asked = asked[np.abs(scores[asked] - threshold) <= model.margin]
     return scores
-
-
-def _encoded(
-    model: MiniLM,
-    one: tuple[Column, Rows],
-    other: tuple[Column, Rows],
-    asked: Rows,
-    *,
-    exactly: bool,
-) -> tuple[tuple[Vectors, Vectors], tuple[Rows, Rows]]:
-    """Return the vectors of the texts of some pairs, each once, and the places of both in them."""
-    (column, mine), (others, theirs) = one, other
-    if column is others:
-        wanted = np.union1d(mine[asked], theirs[asked])
-        vectors = model.encode(column.store, wanted, exactly=exactly)
-        places = np.searchsorted(wanted, mine[asked]), np.searchsorted(wanted, theirs[asked])
-        return (vectors, vectors), places
-    wanted, x = np.unique(mine[asked], return_inverse=True)
-    known, y = np.unique(theirs[asked], return_inverse=True)
-    here = model.encode(column.store, wanted, exactly=exactly)
-    there = model.encode(others.store, known, exactly=exactly)
-    return (here, there), (x, y)
 
 
 def _greedy(
@@ -177,14 +152,17 @@ def _goes_on_alike(model: MiniLM, part: Column, one: int, other: int) -> bool:
 def near_known(
     model: MiniLM, texts: Column, known: Sequence[str], threshold: float, below: float
 ) -> Mask:
-    """Return for each distinct text whether its cosine with a known one reaches the threshold."""
-    near = np.zeros(len(texts.store), dtype=np.bool_)
-    if not len(near) or not known:
+    """Return for each distinct text whether its cosine with a known one reaches the threshold.
+
+    The known ones are added to the texts.
+    """
+    store, count = texts.store, len(texts.store)
+    near = np.zeros(count, dtype=np.bool_)
+    if not count or not known:
         return near
-    store, numbers = model.store(known)
-    others = Column(store, numbers)
-    sketches = Sketches([texts, others], model.num_tokens, model.max_tokens)
-    a, b = similar_across(sketches.of(texts.store), sketches.of(store), threshold - below)
-    scores = cosines(model, (texts, a), (others, b), threshold)
+    numbers = np.unique([store.add(ids) for ids in model.tokens(known)])
+    sketches = Sketches([texts], model.num_tokens, model.max_tokens).of(store)
+    a, b = similar_across(sketches[:count], sketches[numbers], threshold - below)
+    scores = cosines(model, store, a, numbers[b], threshold)
     near[a[scores >= threshold]] = True
     return near
