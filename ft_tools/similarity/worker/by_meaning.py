@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 
 from ft_tools.similarity.token_store import Column, Mask, Rows, TokenStore
 from ft_tools.similarity.words import JACCARD, jaccard
-from ft_tools.similarity.worker.candidates import (
-    BELOW,
-    Sketches,
-    Vectors,
-    similar_across,
-    similar_pairs,
-)
+from ft_tools.similarity.worker.candidates import BELOW, Sketches, Vectors, similar_pairs
 from ft_tools.similarity.worker.minilm import MiniLM
 
 Phase = Callable[[str], None]
@@ -70,8 +64,8 @@ def find_near(
         p for p, is_needed in zip(compared.parts, compared.in_a_leak, strict=True) if is_needed
     ]
     columns = loose or list(compared.parts)
-    sketches = Sketches(columns, model.num_tokens, model.max_tokens)
-    a, b, num = similar_pairs(sketches.side_by_side(columns), threshold - BELOW, tick)
+    sketches = Sketches(columns, model.num_tokens, model.max_tokens).side_by_side(columns)
+    a, b, num = similar_pairs(sketches, sketches, threshold - BELOW, tick)
     is_leak = (a < compared.num_validation) & (b >= compared.num_validation)
     allowed = is_leak | (compared.labels[a] == compared.labels[b])
     a, b, is_leak = a[allowed], b[allowed], is_leak[allowed]
@@ -162,7 +156,7 @@ def near_known(
         return near
     numbers = np.unique([store.add(ids) for ids in model.tokens(known)])
     sketches = Sketches([texts], model.num_tokens, model.max_tokens).of(store)
-    a, b = similar_across(sketches[:count], sketches[numbers], threshold - below)
-    scores = cosines(model, store, a, numbers[b], threshold)
-    near[a[scores >= threshold]] = True
+    a, b, _ = similar_pairs(sketches[:count], sketches[numbers], threshold - below)
+    scores = cosines(model, store, numbers[a], b, threshold)
+    near[b[scores >= threshold]] = True
     return near

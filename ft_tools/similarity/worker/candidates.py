@@ -81,33 +81,38 @@ class Sketches:
         return made
 
 
-def similar_pairs(vectors: Vectors, lowest: float, tick: Tick) -> tuple[Rows, Rows, int]:
-    """Return the pairs of rows with at least this cosine, the earlier row of each first.
+def similar_pairs(
+    rows: Vectors, others: Vectors, lowest: float, tick: Tick = lambda *_: None
+) -> tuple[Rows, Rows, int]:
+    """Return the pairs of another text and a row with at least this cosine.
+
+    Of rows that are compared with themselves, the other one of each pair comes before it.
 
     Returns:
-        The earlier rows, the later ones, and how many rows were compared: all, unless there are
-        `MOST_PAIRS`.
+        The others, the rows, and how many rows were compared: all, unless there are `MOST_PAIRS`.
     """
-    every = torch.from_numpy(vectors)
-    earlier, later = [], []
+    every, known, is_own = torch.from_numpy(rows), torch.from_numpy(others), rows is others
+    theirs, mine = [], []
     num_pairs = num_compared = 0
     for start in range(0, len(every), BLOCK_ROWS):
         if num_pairs >= MOST_PAIRS:
             break
         block = every[start : start + BLOCK_ROWS]
         found = []
-        for left in range(0, start + len(block), COLUMNS):
-            columns = every[left : min(left + COLUMNS, start + len(block))]
-            at, column, scores = _at_least(block @ columns.T, lowest, start - left)
+        end = start + len(block) if is_own else len(known)
+        for left in range(0, end, COLUMNS):
+            columns = known[left : min(left + COLUMNS, end)]
+            before = start - left if is_own else len(columns)
+            at, column, scores = _at_least(block @ columns.T, lowest, before)
             found.append((at + start, column + left, scores))
             if sum(len(part) for part, *_ in found) > MOST_HELD:
                 found = [_most_similar(found)]
         b, a, _ = _most_similar(found)
-        earlier.append(a)
-        later.append(b)
+        theirs.append(a)
+        mine.append(b)
         num_pairs, num_compared = num_pairs + len(a), start + len(block)
         tick(num_compared, len(every))
-    return _joined(earlier), _joined(later), num_compared
+    return _joined(theirs), _joined(mine), num_compared
 
 
 def _at_least(scores: torch.Tensor, lowest: float, diagonal: int) -> Pairs:
@@ -130,18 +135,6 @@ def _most_similar(found: Sequence[Pairs]) -> Pairs:
     b, a, scores = (np.concatenate(part) for part in zip(*found, strict=True))
     kept = _highest(b, scores)
     return b[kept], a[kept], scores[kept]
-
-
-def similar_across(rows: Vectors, others: Vectors, lowest: float) -> tuple[Rows, Rows]:
-    """Return the pairs of a row and another text with at least this cosine."""
-    known, mine, theirs = torch.from_numpy(others), [], []
-    for start in range(0, len(rows), BLOCK_ROWS):
-        scores = torch.from_numpy(rows[start : start + BLOCK_ROWS]) @ known.T
-        at, column = (part.numpy() for part in torch.nonzero(scores >= lowest, as_tuple=True))
-        kept = _highest(at, scores[at, column].numpy())
-        mine.append(at[kept] + start)
-        theirs.append(column[kept])
-    return _joined(mine), _joined(theirs)
 
 
 def _highest(rows: Rows, scores: Vectors) -> Rows:
