@@ -17,22 +17,11 @@ from ft_tools.data.show.show_examples import quote
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
-from tests.fuzz.rows import VALUES
 
 NAMES = ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.jsonl.gz", "d.parquet"]
 QUICK = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-NAMED = (
-    "messages conversations role content from value prompt completion chosen rejected label text"
-    " instruction input output tools system history tool_calls question answer"
-)
-KEYS = st.sampled_from([*NAMED.split(), "", "\u00e9", "k" * 5])
-TURNS = st.lists(
-    st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), VALUES, max_size=4),
-    max_size=4,
-)
-ROWS = st.dictionaries(KEYS, VALUES | TURNS, max_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +64,6 @@ def rows_of(path):
 @given(st.binary(max_size=400), st.sampled_from(NAMES))
 def test_any_bytes_give_a_report_or_a_clear_error(folder, content, name):
     audit_and_check(folder, name, content)
-
-
-@QUICK
-@given(st.lists(ROWS, min_size=1, max_size=8), st.booleans())
-def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, rows, as_lines):
-    if as_lines:
-        content, name = b"".join(json.dumps(row).encode() + b"\n" for row in rows), "d.jsonl"
-    else:
-        content, name = json.dumps(rows).encode(), "d.json"
-    report = audit_and_check(folder, name, content)
-    assert report is None or report.num_examples == len(rows)
 
 
 # What random exploration found; each ended an audit with a traceback.
