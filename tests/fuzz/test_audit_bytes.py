@@ -13,9 +13,9 @@ from ft_tools import workspace as workspace_module
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.readiness import is_undecided
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.show.show_examples import quote
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
+from ft_tools.formats.quoting import quote
 from tests.fuzz import nasty
 
 NAMES = ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.jsonl.gz", "d.parquet"]
@@ -94,6 +94,7 @@ from ft_tools.data.audit import perform
 from ft_tools.data.tool import audit_if_small
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import FineTuningError
+from ft_tools.formats.quoting import quote
 from tests.fuzz import nasty
 # Durability is proved elsewhere.
 os.fsync = lambda _: None
