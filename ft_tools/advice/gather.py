@@ -22,6 +22,8 @@ NUMBERS = {
     "success_fraction": "success_fraction",
 }
 """Arguments that are numbers, and what the ladder calls them."""
+MOVING = {"weekly", "daily", "hourly"}
+"""As the rule moving_target has them."""
 METHODS = ("lora", "qlora")
 SEQ_LEN = 1024
 """TRL's default of max_length."""
@@ -52,6 +54,9 @@ def gather(request: ApproachRequest) -> Facts:
         facts = facts.replaced_by(evaluation_facts(request.evaluations))
     if request.model is not None:
         facts = facts.replaced_by(_model_facts(request.model, request.gpu))
+    if request.evaluations or "test_set" in facts.words:
+        # There is a test; how little its rows decide is among the facts.
+        facts = replace(facts, words={**facts.words, "tested": "yes"})
     return facts.replaced_by(reading_facts(facts, request.price_per_million_tokens))
 
 
@@ -73,6 +78,12 @@ def _facts_of_request(request: ApproachRequest) -> Facts:
     if request.num_classes is not None:
         words["answers"] = "labels"
     facts = Facts(numbers, words, frozenset(request.tried))
+    if request.knowledge_changes in MOVING and request.purpose != "facts":
+        says = (
+            f"facts change {request.knowledge_changes}: training can teach to read records that "
+            "each call supplies, not the facts (purpose='facts' blocks it: moving_target)"
+        )
+        facts = facts.replaced_by(one_fact("conflict", says, "knowledge_changes"))
     if request.teacher not in {None, "cleared", "same_family"}:
         row = teachers()[request.teacher or ""]
         terms = row.of_use(request.product_use, is_classifier=request.num_classes is not None)

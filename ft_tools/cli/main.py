@@ -56,7 +56,8 @@ GATES: dict[str, Callable[[Any], bool]] = {
 
 FORMATS = (
     "How the result is printed. auto: human at a terminal, else agent, one line of JSON for each "
-    "report, without empty values; json: all of it, indented; quiet: the id of the run or the plan."
+    "report in its concise form; json: all of it, indented; quiet: the run's id or the plan's "
+    "hash, and the folder that was written."
 )
 _OURS: dict[str, Any] = {
     "result_action": "return_value",

@@ -19,7 +19,7 @@ SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:gi?b)?\s*", re.IGNORECASE)
 class GpuRequest(ToolRequest):
     """The arguments that name a GPU or its memory."""
 
-    gpu: str | None = Field(None, description="RTX 4090, M4 Max 64GB, or its GiB.")
+    gpu: str | None = Field(None, description="RTX 4090, M4 Max 64GB, its GiB, or cpu.")
     gpu_memory_gib: float | None = Field(
         None, gt=0, description="GPU memory in GiB, instead of a name."
     )
@@ -30,6 +30,8 @@ class GpuRequest(ToolRequest):
         if not isinstance(given, dict):
             return given
         given = merged_options(given) if OPTIONS in given else given
+        if str(given.get("gpu")).lower() == "cpu":
+            return given | {"gpu": None}
         size = SIZE.fullmatch(str(given.get("gpu")))
         if size is None or given.get("gpu_memory_gib") is not None:
             return given

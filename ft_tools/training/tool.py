@@ -1,5 +1,6 @@
 """launch_sft, launch_dpo and launch_grpo: a plan; once it is confirmed, a run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ft_tools import workspace
@@ -27,7 +28,7 @@ from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
-from ft_tools.training.training_plan import TrainingPlan
+from ft_tools.training.training_plan import Estimate, TrainingPlan
 
 UNDER_WAY: frozenset[State] = frozenset({"validating", "queued", "running", "stalled"})
 """States of a probe whose result is waited for."""
@@ -145,6 +146,7 @@ def _launch(
     kind: Task, request: TrainingRequest, plan: TrainingPlan, advised: LaunchAdvice | None
 ) -> Launch:
     warnings = plan.warnings if advised else [*plan.warnings, warning("no_advice")]
+    warnings = [*_early_end(request.budget_hours, plan.estimate), *warnings]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     elsewhere = plan.place.exported_for
     if request.confirm is not None and request.export_dir is not None:
@@ -176,6 +178,18 @@ def _launch(
             "warnings": [*found.warnings, *notes],
         }
     )
+
+
+def _early_end(hours: float | None, estimate: Estimate) -> Iterator[str]:
+    """Yield how many of the steps fit into a budget, where not all of them surely do."""
+    if hours is None or estimate.duration is None:
+        return
+    took = estimate.duration.high_seconds, estimate.duration.low_seconds
+    least, most = (min(1.0, hours * 3600 / max(seconds, 1e-9)) for seconds in took)
+    if least < 1:
+        steps = estimate.steps
+        fit = {"least": int(least * steps), "most": int(most * steps), "steps": steps}
+        yield warning("budget_ends_early", hours=hours, **fit)
 
 
 def _lineage(plan: TrainingPlan) -> dict[str, str]:

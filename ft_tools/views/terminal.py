@@ -26,7 +26,7 @@ from ft_tools.runs.tool import read_run
 Format = Literal["auto", "human", "agent", "json", "quiet"]
 END_CODES: dict[State, int] = {"succeeded": 0, "failed": 5, "interrupted": 5, "cancelled": 130}
 POLL_SECONDS = 0.5
-IDS = ("run_id", "plan_hash")
+IDS = ("run_id", "plan_hash", "mapping_hash")
 TIMES = {"at", "created_at"}
 """Fields that are seconds since 1970; people are shown the time of their clock."""
 GAP = 2
@@ -55,7 +55,8 @@ def show(
             sys.stdout.write(json.dumps(content) + "\n")
         case "quiet":
             named = next((dumped[key] for key in IDS if dumped.get(key)), None)
-            sys.stdout.write(f"{named}\n" if named else "")
+            written = (dumped.get("outputs") or {}).get("folder")
+            sys.stdout.writelines(f"{one}\n" for one in (named, written) if one)
         case _:
             as_text = getattr(report, "as_text", None)
             if text := as_text() if as_text else "":

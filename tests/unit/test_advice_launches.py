@@ -59,7 +59,12 @@ BLOCKS = {
     "knowledge_injection": (sft, SFT_ROWS | {"purpose": "facts"}),
     "same_family_data": (sft, SFT_ROWS | {"teacher": "same_family"}),
     "teacher_terms": (sft, SFT_ROWS | {"teacher": "anthropic"}),
-    "moving_target": (sft, SFT_ROWS | {"knowledge_changes": "daily"}),
+    "moving_target": (
+        sft,
+        SFT_ROWS
+        | {"considering": ["small_model_fine_tuning"], "num_classes": 3, "num_examples": 900}
+        | {"knowledge_changes": "daily", "purpose": "facts"},
+    ),
     "prompt_shortening": (sft, SFT_ROWS | {"purpose": "shorter_prompt", "prompt_tokens": 2000}),
     "dpo_before_sft": (dpo, PAIRS | {"model": BASE}),
     "dpo_new_skill": (kto, MARKS | {"purpose": "skill"}),
@@ -141,4 +146,4 @@ def test_without_advice_nothing_is_refused_and_a_warning_says_so(rows):
     launched = sft(None)
 
     assert launched.plan["advice"] is None
-    assert sum("launched without advice" in each for each in launched.warnings) == 1
+    assert sum(each.startswith("no_advice") for each in launched.warnings) == 1

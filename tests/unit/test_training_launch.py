@@ -48,6 +48,17 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     assert launched.next_steps[0].arguments["confirm"] == launched.plan_hash
 
 
+def test_a_plan_names_the_steps_that_fit_into_a_budget_and_what_a_step_is(files):
+    seconds = launch_sft(sft()).plan["estimate"]["duration"]["high_seconds"]
+    for share, warned in ((0.5, True), (2, False)):
+        launched = launch_sft(sft(budget_hours=share * seconds / 3600))
+        assert ("budget_ends_early" in ids(launched.warnings)) is warned
+    (said,) = [one for one in launch_sft(sft(budget_hours=seconds / 7200)).warnings
+               if one.startswith("budget_ends_early")]  # fmt: skip
+    assert f"{launched.plan['estimate']['steps'] // 2:,} to" in said
+    assert "sequences (micro-batch x accumulation" in launched.summary
+
+
 def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open(files):
     write(files / "many.jsonl", 0, 120)
     plan = plan_sft(sft(dataset="many.jsonl"))
