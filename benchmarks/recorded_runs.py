@@ -170,7 +170,7 @@ def train(
 
         def progress(self, *arguments: Any, **named: Any) -> None:
             super().progress(*arguments, **named)
-            self.last, shown = time.monotonic(), self._status.progress
+            self.last, shown = time.monotonic(), self.status.progress
             if self.first is None and shown and shown.eta_low_seconds is not None:
                 low, high = shown.eta_low_seconds, shown.eta_high_seconds or 0.0
                 self.first = (self.last, low, high)

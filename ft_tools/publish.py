@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, DiskFull, OutputExists
@@ -71,6 +72,24 @@ def append_line(path: Path, line: str) -> None:
                 raise OSError(errno.ENOSPC, "short write")
         finally:
             os.close(file)
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file that have their end, without the empty ones."""
+    try:
+        *whole, _torn = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [line for line in whole if line]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, one a line; torn lines are dropped."""
+    rows = []
+    for line in whole_lines(path):
+        with contextlib.suppress(ValueError, RecursionError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from ft_tools.endpoints.spec import Price
 from ft_tools.facts import number
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.metrics.verdicts import ALPHA, normal_quantile
+from ft_tools.publish import read_rows
 from ft_tools.runs.state import directory
 
 REPLIES, MEASURED, JUDGES = "replies.jsonl", "measured.jsonl", "judges.json"
@@ -116,7 +117,7 @@ class Earlier:
         Returns:
             Null without a pilot of at least two prompts.
         """
-        measured = directory.read_rows(self.pilot / MEASURED) if self.pilot else []
+        measured = read_rows(self.pilot / MEASURED) if self.pilot else []
         if self.pilot is None or len(measured) < 2:
             return None, None
         price, kept = price or Price(), [float(row["kept"]) for row in measured]

@@ -9,8 +9,7 @@ import threading
 from pathlib import Path
 
 from ft_tools.errors import FineTuningError
-from ft_tools.publish import append_line
-from ft_tools.runs.state.directory import read_rows
+from ft_tools.publish import append_line, read_rows
 
 
 class BudgetUsedUp(FineTuningError):

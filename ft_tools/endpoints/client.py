@@ -19,8 +19,7 @@ import httpx2
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.spec import Endpoint, Price
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.publish import append_line
-from ft_tools.runs.state.directory import read_rows
+from ft_tools.publish import append_line, read_rows
 
 MAX_ANSWER_BYTES = 4 * 2**20
 MAX_RETRIES = 6

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ft_tools.runs.state.directory import read_rows
+from ft_tools.publish import read_rows
 
 FILE = "origin.jsonl"
 PLAIN_NAME = re.compile(r"[\w.:/@+-]{1,100}")

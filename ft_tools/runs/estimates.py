@@ -6,6 +6,7 @@ all weights for each token of a batch.
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -14,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import facts
 from ft_tools.errors import UnknownName
-from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.runs.hardware.devices import Device
 
 Range = tuple[float, float]
@@ -126,7 +126,7 @@ def operations_per_second(device: Device, engine: str = "torch") -> Range | None
     """Return the operations per second of training; None: the device's speed is not known."""
     if engine == MLX:
         # No Mac was measured.
-        return None if is_apple_silicon() else MLX_CPU_FLOPS
+        return None if sys.platform == "darwin" else MLX_CPU_FLOPS
     if device.name == CPU:
         cores = os.cpu_count() or 1
         return CPU_FLOPS_PER_CORE[0] * cores, CPU_FLOPS_PER_CORE[1] * cores
@@ -157,7 +157,7 @@ def token_seconds(num_bytes: int, place: str, batch_size: int = 1) -> tuple[floa
     if place in SECONDS_PER_TOKEN_BYTE:
         seconds = num_bytes * SECONDS_PER_TOKEN_BYTE[place]
         # No Mac was measured.
-        return None if place == MLX and is_apple_silicon() else (seconds, seconds)
+        return None if place == MLX and sys.platform == "darwin" else (seconds, seconds)
     if (flops := gpu_flops(place)) is None:
         return None
     number = facts.number

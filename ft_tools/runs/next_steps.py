@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.next_steps import next_step
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import ENDED, TRAINED, Kind, State, Status
 from ft_tools.runs.state.training_run import held_out_file
 
@@ -47,7 +47,7 @@ def next_steps(
         tool = LAUNCH_TOOLS.get(kind)
         return [next_step("plan_again", arguments, tool=tool)] if tool else []
     step, also = WAITING.get(state, "poll"), ""
-    if state == "interrupted" and ranks.has_job(run_dir):
+    if state == "interrupted" and directory.has_job(run_dir):
         step = "wait_for_scheduler"
     elif state in ENDED:
         step = _resumed_from(run_dir, kind)

@@ -10,18 +10,15 @@ from ft_tools.runs.processes import process_tree
 from ft_tools.runs.processes.start import adopt, supervise
 from ft_tools.runs.report import RunLine, RunList, RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.log import log_tail
 from ft_tools.runs.state.records import ENDED, TRAINED, Status
-from ft_tools.runs.state.run_state import (
-    is_resumable,
-    read_result,
-    settled,
-)
+from ft_tools.runs.state.run_state import read_result, settled
 from ft_tools.runs.state.training_run import evaluations, plan_settings
 
 EVENTS = 20
 """Events in a report: the last ones, or the first after a number."""
+MAY_RESUME = frozenset({"interrupted", "cancelling", "cancelled", "failed"})
 
 
 def get_run(request: RunRequest) -> RunReport | RunList:
@@ -59,6 +56,7 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
     if info.kind in TRAINED:
         trained = {"evaluations": evaluations(run_dir), "settings": plan_settings(run_dir)}
     events = directory.read_events(run_dir, events_after or 0)
+    has_job = directory.has_job(run_dir)
     return RunReport(
         **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
         | {"health": [*status.health, *damage]}
@@ -73,7 +71,7 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
-        resumable=is_resumable(run_dir, status),
+        resumable=status.state in MAY_RESUME and not has_job and not status.is_final,
         next_steps=next_steps(run_dir, info.kind, status, result),
     )
 
@@ -87,8 +85,8 @@ def cancel_run(request: CancelRequest) -> RunReport:
     """
     run_dir = directory.find(request.run_id)
     now = read_run(request.run_id)
-    if now.state not in ENDED or ranks.has_job(run_dir):
-        if directory.mark_cancel(run_dir):
+    if now.state not in ENDED or directory.has_job(run_dir):
+        if directory.mark(run_dir, "cancel"):
             directory.add_event(run_dir, "cancel requested")
     elif not process_tree.marked(run_dir):
         return now
@@ -108,7 +106,7 @@ def resume_run(request: ResumeRequest) -> RunReport:
     """
     run_dir = directory.find(request.run_id)
     directory.read_info(run_dir)
-    if ranks.has_job(run_dir):
+    if directory.has_job(run_dir):
         # Its scheduler has the job still: it only needs somebody who looks after it again.
         adopt(run_dir)
     else:

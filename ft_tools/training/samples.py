@@ -8,9 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ft_tools.publish import append_line, write_file
+from ft_tools.publish import append_line, read_rows, write_file
 from ft_tools.redaction import redact
-from ft_tools.runs.state import directory
 
 FILE = "samples.jsonl"
 MAX_CHARS = 1_200
@@ -44,7 +43,7 @@ def forget_after(run_dir: Path, step: int) -> None:
 
 def read(run_dir: Path) -> list[Sample]:
     """Return the lines, oldest first; torn ones are dropped."""
-    rows = directory.read_rows(run_dir / FILE)
+    rows = read_rows(run_dir / FILE)
     return [row for row in rows if isinstance(row.get("number"), int)]
 
 

@@ -9,7 +9,6 @@ import math
 from pydantic import ValidationError
 
 from ft_tools.errors import BadData
-from ft_tools.runs.processes.worker_session import without_removed_fields
 from ft_tools.runs.state import directory
 from ft_tools.training.findings import refusal
 from ft_tools.training.request import SftRequest
@@ -37,8 +36,7 @@ def continued(request: SftRequest) -> SftRequest:
     if state != "succeeded":
         raise refusal("run_not_finished", run=request.from_run, state=state)
     try:
-        text = without_removed_fields((run_dir / "plan.json").read_bytes(), SftPlan)
-        plan = SftPlan.model_validate_json(text)
+        plan = SftPlan.model_validate_json((run_dir / "plan.json").read_bytes(), extra="ignore")
         asked = directory.read_json(run_dir / "request.json") or {}
         given = asked["training"]
         arguments = {name: asked[name] for name in KEPT if name in asked}

@@ -13,7 +13,7 @@ from ft_tools import publish
 from ft_tools.runs.launchers import attend, workdir
 from ft_tools.runs.launchers.launcher import Job
 from ft_tools.runs.launchers.table import parse
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.training.request import SftRequest
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, conversations, prepared, weights_of, write_jsonl
@@ -72,7 +72,7 @@ def away(workspace, tiny_model_in):
     run_dir = session.run_dir
     about = json.loads((run_dir / "run.json").read_bytes()) | {"backend": "skypilot"}
     (run_dir / "run.json").write_text(json.dumps(about))
-    (run_dir / ranks.JOB_FILE).write_text(json.dumps({"backend": "skypilot", "token": "t0k3n"}))
+    (run_dir / directory.JOB).write_text(json.dumps({"backend": "skypilot", "token": "t0k3n"}))
     directory.write_status(run_dir, directory.read_status(run_dir))
     workdir.pack(run_dir)
     return run_dir, run_dir / workdir.FOLDER

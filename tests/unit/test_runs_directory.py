@@ -11,7 +11,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.processes import endings
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.log import log_tail
 from ft_tools.runs.state.records import Progress, RunError, RunInfo, Status
 from ft_tools.runs.state.run_state import settled
@@ -101,8 +101,8 @@ def test_a_run_that_nobody_holds_and_has_no_end_is_interrupted_or_cancelled(run_
         report = get_run(RunRequest(run_id=RUN_ID))
         assert (report.state, report.reason) == ("interrupted", "crash")
         assert report.error.code == "worker_died"
-    assert directory.mark_cancel(run_dir)
-    assert not directory.mark_cancel(run_dir)
+    assert directory.mark(run_dir, "cancel")
+    assert not directory.mark(run_dir, "cancel")
     report = get_run(RunRequest(run_id=RUN_ID))
     assert (report.state, report.reason) == ("cancelled", "user")
 
@@ -139,11 +139,11 @@ def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, mon
 
 def test_a_silent_run_whose_job_waits_for_a_machine_is_queued_and_not_stalled(run_dir, monkeypatch):
     directory.write_status(run_dir, Status(state="running", stalled_after_seconds=300.0))
-    (run_dir / ranks.JOB_FILE).write_text('{"backend": "slurm", "token": "t", "job_id": "7"}')
+    (run_dir / directory.JOB).write_text('{"backend": "slurm", "token": "t", "job_id": "7"}')
     wall = directory.time.time()
     monkeypatch.setattr(directory.time, "time", lambda: wall + 301)
     assert get_run(RunRequest(run_id=RUN_ID)).state == "stalled"
-    (run_dir / ranks.WAITING).touch()
+    (run_dir / "waiting").touch()
     assert settled(run_dir).state == "stalled", "nobody asks the scheduler any more"
     lock = locks.take(run_dir / locks.SUPERVISOR)
     waiting = get_run(RunRequest(run_id=RUN_ID))

@@ -7,7 +7,7 @@ import pytest
 
 from ft_tools.runs.launchers import inside_job, workdir
 from ft_tools.runs.processes.worker_session import RUN_FAILED
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunError, RunInfo, Status
 
 RUN = "sft-0123456789abcdef"
@@ -20,7 +20,7 @@ def run_dir(tmp_path):
     folder.mkdir()
     info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="ray")
     (folder / "run.json").write_text(info.model_dump_json())
-    (folder / ranks.JOB_FILE).write_text('{"backend": "ray", "token": "mine"}')
+    (folder / directory.JOB).write_text('{"backend": "ray", "token": "mine"}')
     directory.write_status(folder, Status(state="queued"))
     return folder
 
@@ -49,7 +49,7 @@ def test_a_start_by_the_scheduler_alone_is_an_attempt_more(
     run_dir, monkeypatch, before, attempt, because
 ):
     directory.write_status(run_dir, before)
-    (run_dir / ranks.OUT_OF_MEMORY).touch()
+    (run_dir / "out_of_memory").touch()
     assert started(run_dir, monkeypatch, "mine", "true") == RUN_FAILED
     status = directory.read_status(run_dir)
     assert (status.attempt, status.ended_before) == (attempt, because)
@@ -71,7 +71,7 @@ def test_a_start_by_the_scheduler_alone_is_an_attempt_more(
 def test_a_run_that_is_over_is_not_started_again(run_dir, monkeypatch, before, cancels, after):
     directory.write_status(run_dir, before)
     if cancels:
-        directory.mark_cancel(run_dir)
+        directory.mark(run_dir, "cancel")
     started(run_dir, monkeypatch, "mine", "touch", str(run_dir / "made"))
     assert not (run_dir / "made").exists()
     assert directory.read_status(run_dir).state == after

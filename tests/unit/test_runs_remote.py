@@ -16,7 +16,7 @@ from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
 from ft_tools.runs.launchers import attend as remote
 from ft_tools.runs.launchers import workdir
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Artifact, RunInfo, Status
 
 RUN = "sft-0123456789abcdef"
@@ -147,7 +147,7 @@ def test_a_submission_that_was_refused_leaves_no_job_and_no_workdir(run_dir, clo
     cloud.on("sky", "launch", 'echo "no credentials" >&2; exit 1')
     with pytest.raises(Missing, match="no credentials"):
         attend(run_dir)
-    assert not ranks.has_job(run_dir)
+    assert not directory.has_job(run_dir)
     assert not (run_dir / workdir.FOLDER).exists()
 
 
@@ -163,7 +163,7 @@ def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once
     assert ended.state == "succeeded"
     assert ended.artifacts[0].path == str(run_dir / "artifacts" / "adapter")
     assert publish.verify(run_dir / "artifacts" / "adapter") == []
-    assert not ranks.has_job(run_dir)
+    assert not directory.has_job(run_dir)
     assert not (run_dir / workdir.FOLDER).exists()
     (complaint,) = told(run_dir, "could not be fetched")
     assert complaint.endswith("aws s3 sync ended with 7: torn")
@@ -177,7 +177,7 @@ def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, wo
     plan["training"] |= {"use_liger_kernel": True, "report_to": ["tensorboard"]}
     (run_dir / "plan.json").write_text(json.dumps(plan))
     (run_dir / "run.json").write_text("{}")
-    (run_dir / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    (run_dir / directory.JOB).write_text('{"token": "mine"}')
     workdir.pack(run_dir)
     packed = run_dir / workdir.FOLDER
     assert publish.verify(packed) == []
@@ -201,11 +201,11 @@ def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, wo
 @pytest.mark.parametrize("fault", ["another job", "damaged", "torn"])
 def test_files_of_another_job_or_damaged_ones_are_not_taken_over(run_dir, fault):
     fetched = run_dir / remote.FETCHED
-    (run_dir / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    (run_dir / directory.JOB).write_text('{"token": "mine"}')
     with new_folder(fetched / "artifacts" / "adapter") as staging:
         (staging / "weights").write_bytes(b"w" * 100)
     token = "an older one" if fault == "another job" else "mine"
-    (fetched / ranks.JOB_FILE).write_text(json.dumps({"token": token}))
+    (fetched / directory.JOB).write_text(json.dumps({"token": token}))
     directory.write_status(fetched, Status(state="failed"))
     (fetched / "events.jsonl").write_text('{"torn')
     (fetched / "artifacts" / "adapter" / "weights").write_bytes(b"w" * 99)

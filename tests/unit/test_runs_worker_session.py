@@ -115,6 +115,6 @@ def test_a_request_that_is_refused_by_now_is_said_and_asked_for_anew(workspace):
 
 
 def test_a_cancel_before_the_work_begins_ends_it(worker):
-    directory.mark_cancel(worker.run_dir)
+    directory.mark(worker.run_dir, "cancel")
     assert worker_session._run(worker, raising(AssertionError("it began"))) == 0
     assert (written(worker).state, written(worker).reason) == ("cancelled", "user")

@@ -10,7 +10,7 @@ from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
 from ft_tools.training import settings
@@ -39,7 +39,7 @@ def run_dir(workspace):
     folder.mkdir(parents=True)
     info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="slurm")
     (folder / "run.json").write_text(info.model_dump_json())
-    (folder / ranks.JOB_FILE).write_text('{"backend": "slurm", "token": "t0k3n", "job_id": "7"}')
+    (folder / directory.JOB).write_text('{"backend": "slurm", "token": "t0k3n", "job_id": "7"}')
     return folder
 
 
@@ -153,7 +153,7 @@ def test_no_rank_stops_alone(run_dir, monkeypatch):
 def test_a_run_with_a_job_is_not_called_interrupted_because_nobody_here_holds_it(run_dir):
     directory.write_status(run_dir, Status(state="running"))
     assert get_run(RunRequest(run_id=RUN)).state == "running"
-    (run_dir / ranks.JOB_FILE).unlink()
+    (run_dir / directory.JOB).unlink()
     assert get_run(RunRequest(run_id=RUN)).state == "interrupted"
 
 

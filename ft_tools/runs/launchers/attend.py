@@ -5,6 +5,7 @@ copy is fetched. The scheduler is asked only whether the job is still there.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import Missing
+from ft_tools.errors import DiskFull, Missing
 from ft_tools.publish import write_file
 from ft_tools.redaction import redact
 from ft_tools.runs.launchers import workdir
@@ -24,9 +25,8 @@ from ft_tools.runs.launchers.launcher import MARK, SAFE, UNKNOWN, Job, JobState,
 from ft_tools.runs.launchers.table import parse, require_programs
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment, seconds_of
-from ft_tools.runs.state import directory, locks, ranks
-from ft_tools.runs.state.ranks import JOB_FILE, read_token
-from ft_tools.runs.state.records import ENDED, JobRecord, RunInfo, State, Why, run_error
+from ft_tools.runs.state import directory, locks
+from ft_tools.runs.state.records import ENDED, RunInfo, State, Why, run_error
 
 POLL_SECONDS = 0.5
 LOOK_VARIABLE = "FINE_TUNING_LLM_LOOK_SECONDS"
@@ -77,7 +77,7 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
         FineTuningError: It cannot be submitted.
     """
     watch = Watch(run_dir, info)
-    if not watch.record.job_id and not watch.submit(terms):
+    if not watch.job_id and not watch.submit(terms):
         if terms():
             endings.write(run_dir, "interrupted", "preempted")
         else:
@@ -89,7 +89,7 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
             directory.add_event(run_dir, f"left {watch.job} to itself")
             return
         now = time.monotonic()
-        if not cancelled_at and (run_dir / "cancel").exists():
+        if not cancelled_at and directory.has(run_dir, "cancel"):
             # Looked at now, too.
             cancelled_at, looked_at = now, 0.0
         if not looked_at or now - looked_at >= seconds_of(LOOK_VARIABLE, LOOK_SECONDS):
@@ -107,15 +107,13 @@ class Watch:
     """What is known about a job, from the run directory first and from the scheduler second."""
 
     def __init__(self, run_dir: Path, info: RunInfo) -> None:
-        self.record = JobRecord(backend=info.backend, token="")
+        saved = directory.whole_json(run_dir / directory.JOB)
+        self.token, self.job_id = (str(saved.get(name, "")) for name in ("token", "job_id"))
         self._run_dir = run_dir
         self._info = info
         launcher = parse(info.backend, info.backend_options)
         assert isinstance(launcher, Launcher)
         self._launcher = launcher
-        with contextlib.suppress(OSError, ValueError):
-            text = (run_dir / JOB_FILE).read_bytes()
-            self.record = JobRecord.model_validate_json(text)
         self._state = self._last = UNKNOWN
         self._gone = 0
         self._cancelled = False
@@ -126,7 +124,7 @@ class Watch:
     @property
     def job(self) -> str:
         """The job, as people name it."""
-        return f"{self.record.backend} job {self.record.job_id}"
+        return f"{self._info.backend} job {self.job_id}"
 
     def submit(self, terms: Callable[[], int]) -> bool:
         """Submit a job of the run.
@@ -141,7 +139,7 @@ class Watch:
         require_programs(self._info.backend, launcher)
         token = secrets.token_hex(4)
         # Before the submission: a job whose token is not this one ends at once.
-        self._write(token=token, submitted_at=time.time())
+        self._write(token, "")
         job = Job(
             run_id=run_dir.name,
             run_dir=str(run_dir),
@@ -158,14 +156,14 @@ class Watch:
                 # Of an earlier submission; the storage may not have one of this for a while.
                 (run_dir / FETCHED / workdir.STATUS).unlink(missing_ok=True)
                 workdir.pack(run_dir)
-            if not terms() and not (run_dir / "cancel").exists():
+            if not terms() and not directory.has(run_dir, "cancel"):
                 self._hand_over(job)
                 is_submitted = True
         finally:
             # It may hold a model, and is made anew by the next submission.
             shutil.rmtree(run_dir / workdir.FOLDER, ignore_errors=True)
             if not is_submitted:
-                (run_dir / JOB_FILE).unlink(missing_ok=True)
+                (run_dir / directory.JOB).unlink(missing_ok=True)
         return is_submitted
 
     def look(self) -> None:
@@ -173,12 +171,11 @@ class Watch:
         self._state = self._ask()
         if self._state.state != "unknown":
             # The sign by which a reader distinguishes waiting from being stalled.
-            sign = self._run_dir / ranks.WAITING
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(DiskFull):
                 if self._state.state == "waiting":
-                    sign.touch(mode=0o600)
+                    directory.mark(self._run_dir, "waiting")
                 else:
-                    sign.unlink(missing_ok=True)
+                    (self._run_dir / "waiting").unlink(missing_ok=True)
             if self._state.text != self._last.text:
                 directory.add_event(self._run_dir, f"{self.job}: {self._state.text}")
             self._last = self._state
@@ -201,8 +198,8 @@ class Watch:
         # An interrupted one may be between its end and its next start.
         needed = 1 if state in ENDED and state != "interrupted" else GONE_LOOKS
         # A job that never started has left nothing; a cancel gives up what cannot be fetched.
-        wrote = read_token(self._run_dir / FETCHED) == self.record.token
-        waits = (wrote or self._state.reason is None) and not (self._run_dir / "cancel").exists()
+        wrote = directory.read_token(self._run_dir / FETCHED) == self.token
+        waits = (wrote or self._state.reason is None) and not directory.has(self._run_dir, "cancel")
         return self._gone >= needed and (self._fetched or not waits)
 
     def cancel(self, *, in_earnest: bool) -> None:
@@ -214,8 +211,8 @@ class Watch:
         listens = started and self._is_shared and not in_earnest
         if listens or self._cancelled or self._state.state == "ended":
             return
-        directory.note(self._run_dir, f"ending job {self.record.job_id}")
-        argv = self._launcher.cancel(self.record.job_id)
+        directory.note(self._run_dir, f"ending job {self.job_id}")
+        argv = self._launcher.cancel(self.job_id)
         code, printed = call(argv, ANSWER_SECONDS)
         self._cancelled = code == 0
         if code:
@@ -225,16 +222,16 @@ class Watch:
         """Close the job, and write the end that it could not write."""
         state = directory.read_status(self._run_dir).state
         reason: Why = self._last.reason or "crash"  # type: ignore[assignment]
-        cancelled = (self._run_dir / "cancel").exists()
+        cancelled = directory.has(self._run_dir, "cancel")
         if cancelled and (state not in ENDED or state == "interrupted"):
             endings.write(self._run_dir, "cancelled", "user")
         elif state not in ENDED:
-            reports = {"backend": self.record.backend, "state": self._last.text}
+            reports = {"backend": self._info.backend, "state": self._last.text}
             error = run_error("job_ended", **reports)
             ended: State = "cancelled" if reason == "user" else "interrupted"
             endings.write(self._run_dir, ended, reason, error)
-        (self._run_dir / ranks.WAITING).unlink(missing_ok=True)
-        (self._run_dir / JOB_FILE).unlink(missing_ok=True)
+        (self._run_dir / "waiting").unlink(missing_ok=True)
+        (self._run_dir / directory.JOB).unlink(missing_ok=True)
 
     def _hand_over(self, job: Job) -> None:
         """Call the submission, and write down the job's id.
@@ -247,13 +244,13 @@ class Watch:
         """
         argv, ours = self._launcher.submit(job), self._launcher.job_id(job, "")
         # Also for who looks after the run next, should this process end now.
-        self._write(job_id=ours)
+        self._write(self.token, ours)
         code, printed = call(argv, SUBMIT_SECONDS)
         if code == 0:
-            self._write(job_id=self._launcher.job_id(job, printed))
+            self._write(self.token, self._launcher.job_id(job, printed))
         elif code != NO_ANSWER and not (ours and self._ask().state in ALIVE):
             raise Missing(failure(argv, code, printed))
-        if not self.record.job_id:
+        if not self.job_id:
             raise Missing(
                 f"{' '.join(argv[:3])} returned no job id; find {job.name} there and stop it"
             )
@@ -262,7 +259,7 @@ class Watch:
         directory.add_event(self._run_dir, f"submitted as {self.job}")
 
     def _ask(self) -> JobState:
-        job_id = self.record.job_id
+        job_id = self.job_id
         argv = self._launcher.status(job_id)
         return self._launcher.read_status(*call(argv, ANSWER_SECONDS), job_id)
 
@@ -273,9 +270,9 @@ class Watch:
             message = f"{what}: {failure(argv, code, printed)}"
             directory.note(self._run_dir, message, "warning")
 
-    def _write(self, **fields: object) -> None:
-        self.record = self.record.model_copy(update=fields)
-        write_file(self._run_dir / JOB_FILE, self.record.model_dump_json())
+    def _write(self, token: str, job_id: str) -> None:
+        self.token, self.job_id = token, job_id
+        write_file(self._run_dir / directory.JOB, json.dumps({"token": token, "job_id": job_id}))
 
 
 def call(argv: list[str], seconds: float) -> tuple[int, str]:

@@ -22,7 +22,7 @@ from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers import workdir
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.worker_session import RUN_FAILED
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import ENDED
 
 POLL_SECONDS = 0.2
@@ -42,7 +42,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(time.monotonic()))
     if places:
         workdir.unpack(places[0], places[1], run_dir)
-    if ranks.read_token(run_dir) != token:
+    if directory.read_token(run_dir) != token:
         sys.stderr.write(f"run {run_dir.name} was given to another job; this one ends\n")
         return 0
     kept = places[1] if places else None
@@ -76,11 +76,11 @@ def _begin(run_dir: Path) -> bool:
         )
         return False
     is_over = status.state == "succeeded" or status.reason == "budget"
-    if is_over or (run_dir / "cancel").exists():
+    if is_over or directory.has(run_dir, "cancel"):
         if status.state not in ENDED:
             endings.write(run_dir, "cancelled", "user")
         return False
-    ranks.clear_signs(run_dir)
+    directory.clear_signs(run_dir)
     directory.sweep_leftovers(run_dir)
     if status.state != "queued":
         status = status.again()
@@ -98,14 +98,14 @@ def _run(run_dir: Path, command: list[str], stopped: list[float], kept: Path | N
         )
     kept_at = time.monotonic()
     while worker.poll() is None:
-        if stopped and not (run_dir / ranks.PREEMPT).exists():
+        if stopped:
             # Not passed on: a launcher of several processes would end them too early.
-            (run_dir / ranks.PREEMPT).touch(mode=0o600)
+            directory.mark(run_dir, "preempt")
         if kept is not None and time.monotonic() - kept_at > KEEP_SECONDS:
             workdir.keep(run_dir, kept)
             kept_at = time.monotonic()
         time.sleep(POLL_SECONDS)
-    (run_dir / ranks.PREEMPT).unlink(missing_ok=True)
+    (run_dir / "preempt").unlink(missing_ok=True)
     return worker.returncode
 
 

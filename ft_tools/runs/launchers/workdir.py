@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import ft_tools
-from ft_tools.publish import MANIFEST, append_line, new_folder, verify, write_file
+from ft_tools.publish import MANIFEST, append_line, new_folder, verify, whole_lines, write_file
 from ft_tools.requirements import requirements as declared
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.ranks import JOB_FILE, read_token
+from ft_tools.runs.state.directory import JOB, read_token
 
 FOLDER = "workdir"
 RUNS_THERE = "/tmp/fine-tuning-llm/runs"
@@ -25,7 +25,7 @@ HERE = "@WORKDIR@"
 """In the plan: the working directory, wherever it is synced to."""
 STATUS = "status.json"
 EVENTS = "events.jsonl"
-RECORDS = ("run.json", "request.json", "plan.json", JOB_FILE)
+RECORDS = ("run.json", "request.json", "plan.json", JOB)
 SMALL = (STATUS, EVENTS, "metrics.jsonl", "samples.jsonl", "report.json", "report.html",
          "run.lock.json", "micro_batch.json", "log.txt")  # fmt: skip
 """Files that are copied whole whenever they have changed."""
@@ -83,7 +83,7 @@ def unpack(packed: Path, kept: Path, run_dir: Path) -> None:
     for name in RECORDS:
         text = (packed / "run" / name).read_text(encoding="utf-8")
         write_file(run_dir / name, text.replace(HERE, str(packed)))
-    if (kept / JOB_FILE).exists() and read_token(kept) != read_token(run_dir):
+    if (kept / JOB).exists() and read_token(kept) != read_token(run_dir):
         # The state of an earlier submission; this one continues from its files.
         (kept / STATUS).unlink(missing_ok=True)
     for name in SMALL:
@@ -109,7 +109,7 @@ def keep(run_dir: Path, kept: Path) -> bool:
             for whole in _whole(run_dir / folder):
                 _keep_folder(whole, kept / folder / whole.name)
         kept.mkdir(parents=True, exist_ok=True)
-        for name in (JOB_FILE, *SMALL):
+        for name in (JOB, *SMALL):
             with contextlib.suppress(FileNotFoundError):
                 now, copy = (run_dir / name).stat(), kept / name
                 is_new = not copy.exists() or copy.stat().st_mtime < now.st_mtime
@@ -134,8 +134,8 @@ def take_over(fetched: Path, run_dir: Path) -> None:
     """
     if read_token(fetched) != read_token(run_dir):
         return
-    known = set(directory.whole_lines(run_dir / EVENTS))
-    for line in directory.whole_lines(fetched / EVENTS):
+    known = set(whole_lines(run_dir / EVENTS))
+    for line in whole_lines(fetched / EVENTS):
         if line not in known:
             append_line(run_dir / EVENTS, line.decode("utf-8", errors="replace"))
     there = os.fsencode(f"{RUNS_THERE}/{run_dir.name}")

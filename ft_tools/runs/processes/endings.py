@@ -17,7 +17,7 @@ from pathlib import Path
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.runs.hardware import memory
-from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import ENDED, RunError, State, Why, run_error
 from ft_tools.system_errors import LIMITS, NO_SPACE, explain
 
@@ -132,20 +132,24 @@ def record(run_dir: Path, return_code: int | None, kills_before: int | None = No
     status = directory.read_status(run_dir)
     if status.state in ENDED:
         return
-    if (run_dir / "cancel").exists():
+    # torchrun ends with 1 and srun with 137 when the kernel kills what they started, so the code
+    # only has to be that of a failure.
+    is_failure = bool(return_code) and kills_before is not None
+    if directory.has(run_dir, "cancel"):
         write(run_dir, "cancelled", "user")
     elif return_code == DiskFull.exit_code:
         record_full_disk(run_dir, "the disk is full or refuses to be written")
-    elif _memory_ended(run_dir, return_code, kills_before):
+    elif directory.has(run_dir, "out_of_memory") or (
+        is_failure and (memory.oom_kills() or 0) > (kills_before or 0)
+    ):
         error = run_error("killed_for_memory", hint=status.if_out_of_memory)
         write(run_dir, "interrupted", "out_of_memory", error)
     elif return_code is None:
         write(run_dir, "interrupted", "crash", run_error("worker_died"))
-    elif return_code < 0:
-        error = run_error("worker_killed", signal=-return_code)
-        write(run_dir, "interrupted", "crash", error)
     else:
-        write(run_dir, "interrupted", "crash", run_error("worker_exited", code=return_code))
+        row = "worker_killed" if return_code < 0 else "worker_exited"
+        error = run_error(row, signal=-return_code, code=return_code)
+        write(run_dir, "interrupted", "crash", error)
 
 
 def record_full_disk(run_dir: Path, message: str) -> None:
@@ -168,11 +172,10 @@ def write(run_dir: Path, state: State, reason: Why, error: RunError | None = Non
 
 def starts_again(run_dir: Path) -> bool:
     """Return whether the worker asked for fresh processes and may have them; remove the sign."""
-    sign = run_dir / ranks.AGAIN
-    if not sign.exists():
+    if not directory.has(run_dir, "again"):
         return False
-    may = not any((run_dir / other).exists() for other in ("cancel", ranks.PREEMPT))
-    ranks.clear_signs(run_dir)
+    may = not directory.has(run_dir, "cancel") and not directory.has(run_dir, "preempt")
+    directory.clear_signs(run_dir)
     return may and directory.read_status(run_dir).state not in ENDED
 
 
@@ -183,16 +186,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             return
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | None) -> bool:
-    """Return whether a rank reported it, or the kernel has killed for memory meanwhile.
-
-    torchrun ends with 1 and srun with 137 when the kernel kills what they started, so the code
-    only has to be that of a failure.
-    """
-    if (run_dir / ranks.OUT_OF_MEMORY).exists():
-        return True
-    if not return_code or kills_before is None:
-        return False
-    return (memory.oom_kills() or 0) > kills_before

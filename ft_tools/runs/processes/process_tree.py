@@ -7,7 +7,6 @@ supervisor is a child subreaper).
 
 import contextlib
 import ctypes
-import os
 import shutil
 import subprocess
 import sys
@@ -35,15 +34,11 @@ def keep_awake(worker_pid: int) -> None:
     Source: caffeinate(8): -i prevents idle sleep, -w ends it with the process.
     """
     program = shutil.which("caffeinate")
-    if sys.platform != "darwin" or program is None:
-        return
-    with contextlib.suppress(OSError):
-        subprocess.Popen(
-            [program, "-i", "-w", str(worker_pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    if sys.platform == "darwin" and program is not None:
+        nothing = subprocess.DEVNULL
+        argv = [program, "-i", "-w", str(worker_pid)]
+        with contextlib.suppress(OSError):
+            subprocess.Popen(argv, stdin=nothing, stdout=nothing, stderr=nothing)
 
 
 def marked(run_dir: Path) -> list[psutil.Process]:
@@ -51,7 +46,8 @@ def marked(run_dir: Path) -> list[psutil.Process]:
     mark, found = str(run_dir), []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and _is_alive(process):
+            # A zombie has no environment any more.
+            if process.environ().get(MARK) == mark:
                 found.append(process)
     return found
 
@@ -60,51 +56,28 @@ def members(run_dir: Path) -> list[psutil.Process]:
     """Return the living processes that the supervisor of a run, this one, has to end."""
     here = psutil.Process()
     mine = {here, *here.parents()}
-    handed = [process for process in here.children(recursive=True) if _is_alive(process)]
-    return [process for process in {*handed, *marked(run_dir)} if process not in mine]
+    return [process for process in {*_descendants(here), *marked(run_dir)} if process not in mine]
 
 
-def ask_to_end(run_dir: Path) -> None:
-    """Send TERM to every process of a run."""
-    for process in members(run_dir):
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-
-
-def end_all(run_dir: Path, except_reaping: int | None = None) -> int:
-    """Kill every process of a run until none is left.
-
-    Args:
-        run_dir: The run.
-        except_reaping: A child whose exit status somebody else collects.
+def end(run_dir: Path) -> int:
+    """Kill every process of a run until none is left; whoever started them collects their status.
 
     Returns:
         How many could not be ended within some seconds (the kernel holds them), usually 0.
     """
     until = time.monotonic() + KILL_SECONDS
-    while left := members(run_dir):
+    while (left := members(run_dir)) and time.monotonic() < until:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        _reap(except_reaping)
-        if time.monotonic() > until:
-            return len(left)
         time.sleep(POLL_SECONDS)
-    _reap(except_reaping)
-    return 0
+    return len(left)
 
 
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
-
-
-def _reap(except_pid: int | None) -> None:
-    """Collect the exit status of orphans that were handed to this process."""
-    for child in psutil.Process().children():
-        if child.pid == except_pid or _is_alive(child):
-            continue
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child.pid, os.WNOHANG)
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for one in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+    return found

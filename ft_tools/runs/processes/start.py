@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,9 @@ from ft_tools.errors import (
     Refused,
     RunBusy,
 )
-from ft_tools.publish import (
-    new_folder,
-    private_folder,
-    require_own,
-    require_space,
-    sweep,
-)
+from ft_tools.publish import new_folder, private_folder, require_own, require_space, sweep
 from ft_tools.runs.processes import process_tree
-from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.records import Kind, RunInfo, Status
 
 LOCKS_VARIABLE = "FINE_TUNING_LLM_RUN_LOCKS"
@@ -119,7 +114,8 @@ def start(
         _prepare(runs)
         try:
             with new_folder(runs / run_id) as staging:
-                _write(staging, {"run": info, "request": request, "plan": plan})
+                for file, record in {"run": info, "request": request, "plan": plan}.items():
+                    (staging / f"{file}.json").write_text(record.model_dump_json(indent=1), "utf-8")
                 held_locks = _hold(staging, held)
         except OutputExists:
             _require_same_request(runs / run_id, request)
@@ -153,7 +149,7 @@ def supervise(run_dir: Path) -> None:
             raise Refused(f"run {run_dir.name} has succeeded; there is nothing to resume")
         # Under the lock: a cancel of the last attempt is over, one of the next is not lost.
         (run_dir / "cancel").unlink(missing_ok=True)
-        ranks.clear_signs(run_dir)
+        directory.clear_signs(run_dir)
         _launch(
             run_dir, held_locks, before.again(state="queued", budgeted_from_seconds=before.seconds)
         )
@@ -198,11 +194,6 @@ def _prepare(runs: Path) -> None:
     sweep(runs)
 
 
-def _write(staging: Path, records: dict[str, BaseModel]) -> None:
-    for file, record in records.items():
-        (staging / f"{file}.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
-
-
 def _hold(run_dir: Path, held: contextlib.ExitStack, *names: str) -> tuple[int, ...]:
     """Take locks of a run until `held` ends, without names both of them.
 
@@ -231,27 +222,28 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
 
     It gets neither stdin nor stdout: in the server those carry JSON-RPC.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    log = os.open(run_dir / "log.txt", flags, 0o600)
-    try:
-        child = subprocess.Popen(
-            command("ft_tools.runs.processes.supervisor", str(run_dir), *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=held_locks,
-            cwd=run_dir,
-            env=_environment(held_locks),
-            umask=0o077,
-        )
-    except OSError as error:
-        raise FineTuningError(
-            f"no process could be started for run {run_dir.name} ({error.strerror}); end some "
-            "others or raise the limit, then resume_run"
-        ) from error
-    finally:
-        os.close(log)
+    # The supervisor's own lock is held by being open; the last one is handed on to the worker.
+    variables = environment() | {LOCKS_VARIABLE: str(held_locks[-1])}
+    # A run that another run's worker starts is not a part of that run.
+    variables.pop(process_tree.MARK, None)
+    with open(run_dir / "log.txt", "ab", opener=partial(os.open, mode=0o600)) as log:
+        try:
+            child = subprocess.Popen(
+                command("ft_tools.runs.processes.supervisor", str(run_dir), *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=held_locks,
+                cwd=run_dir,
+                env=variables,
+                umask=0o077,
+            )
+        except OSError as error:
+            raise FineTuningError(
+                f"no process could be started for run {run_dir.name} ({error.strerror}); end some "
+                "others or raise the limit, then resume_run"
+            ) from error
     # Reaped when it ends: a zombie would keep the process id that a person may look at.
     threading.Thread(target=child.wait, name=f"reap {run_dir.name}", daemon=True).start()
 
@@ -275,14 +267,6 @@ def seconds_of(variable: str, default: float) -> float:
         return max(0.0, float(os.environ[variable]))
     except (KeyError, ValueError):
         return default
-
-
-def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
-    ours = environment()
-    # A run that another run's worker starts is not a part of that run.
-    ours.pop(process_tree.MARK, None)
-    # The supervisor's own lock is held by being open; the last one is handed on to the worker.
-    return ours | {LOCKS_VARIABLE: str(held_locks[-1])}
 
 
 def _require_same_request(run_dir: Path, request: BaseModel) -> None:

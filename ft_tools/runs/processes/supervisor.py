@@ -5,12 +5,15 @@ hands it on to the worker, so either of them keeps the run alive and neither can
 nothing heavy. With the argument `adopt` it looks after a run whose own supervisor is gone.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
@@ -19,13 +22,8 @@ from ft_tools.runs.launchers.attend import attend
 from ft_tools.runs.launchers.launcher import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.processes import endings, process_tree
-from ft_tools.runs.processes.start import (
-    LOCKS_VARIABLE,
-    WORKERS,
-    allowed_worker,
-    seconds_of,
-)
-from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.processes.start import LOCKS_VARIABLE, WORKERS, allowed_worker, seconds_of
+from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.records import ENDED, RunInfo, run_error
 
 POLL_SECONDS = 0.1
@@ -34,37 +32,52 @@ GRACE_VARIABLE = "FINE_TUNING_LLM_CANCEL_GRACE"
 TERM_VARIABLE = "FINE_TUNING_LLM_CANCEL_TERM"
 MOST_GRACE_SECONDS = 600.0
 GRACE_SECONDS, TERM_SECONDS = 60.0, 10.0
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""TRL's trainers tell the Hub which class is used, unless they are told not to."""
+
+
+class Since:
+    """How long something has been so, in seconds; 0 while it is not."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def seconds(self, *, holds: bool) -> float:
+        """Return how long it has held without a break, and that it does now or not."""
+        now = time.monotonic()
+        self._began = (self._began or now) if holds else None
+        return now - self._began if self._began else 0.0
 
 
 class Cancel:
     """A cancel on its way: asked for by a file, then by TERM, then done by KILL."""
 
-    def __init__(self, run_dir: Path, worker_pid: int | None = None) -> None:
+    def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._worker_pid = worker_pid
-        self._asked_at: float | None = None
+        self._asked = Since()
         self._termed = False
 
     def enforce(self) -> None:
         """Do what is due now; call it again and again."""
-        if not (self._run_dir / "cancel").exists():
+        if not (late := self._asked.seconds(holds=directory.has(self._run_dir, "cancel"))):
             return
-        self._asked_at = self._asked_at or time.monotonic()
-        late = time.monotonic() - self._asked_at - self._grace()
+        late -= self._grace()
         if late > 0 and not self._termed:
             directory.note(self._run_dir, "cancel: no answer within the grace, sending TERM")
-            process_tree.ask_to_end(self._run_dir)
+            for process in process_tree.members(self._run_dir):
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
             self._termed = True
         if late > seconds_of(TERM_VARIABLE, TERM_SECONDS):
             directory.note(self._run_dir, "cancel: killing the worker", "warning")
-            process_tree.end_all(self._run_dir, self._worker_pid)
+            process_tree.end(self._run_dir)
 
     def _grace(self) -> float:
         """Return what the worker may take to stop: the silence that it announced, if longer."""
         if GRACE_VARIABLE in os.environ:
             return seconds_of(GRACE_VARIABLE, GRACE_SECONDS)
         announced = directory.read_status(self._run_dir).stalled_after_seconds or 0.0
-        return max(seconds_of(GRACE_VARIABLE, GRACE_SECONDS), min(announced, MOST_GRACE_SECONDS))
+        return max(GRACE_SECONDS, min(announced, MOST_GRACE_SECONDS))
 
 
 def main() -> int:
@@ -81,10 +94,15 @@ def main() -> int:
         sys.stderr.write("not started by a launch, so it holds no run; use resume_run\n")
         return 1
     try:
-        if sys.argv[2:] == ["adopt"]:
-            _adopt(run_dir, terms)
+        info, is_adopted = directory.read_info(run_dir), sys.argv[2:] == ["adopt"]
+        if is_adopted:
+            directory.note(run_dir, "adopted: its supervisor was gone", "warning")
+        if info.backend != LOCAL and (directory.has_job(run_dir) or not is_adopted):
+            attend(run_dir, info, lambda: len(terms), seconds_of(GRACE_VARIABLE, GRACE_SECONDS))
+        elif is_adopted:
+            _wait_for_end(run_dir)
         else:
-            _supervise(run_dir, int(lock), terms)
+            _supervise(run_dir, info, int(lock), terms)
     except DiskFull as error:
         endings.record_full_disk(run_dir, str(error))
     except (FineTuningError, OSError) as error:
@@ -94,42 +112,30 @@ def main() -> int:
     return 0
 
 
-def _supervise(run_dir: Path, owner: int, terms: list[int]) -> None:
-    info = directory.read_info(run_dir)
-    if info.backend != LOCAL:
-        attend(run_dir, info, lambda: len(terms), seconds_of(GRACE_VARIABLE, GRACE_SECONDS))
-        return
+def _supervise(run_dir: Path, info: RunInfo, owner: int, terms: list[int]) -> None:
     # What an earlier attempt left: its processes first, they could still be writing.
     _end_family(run_dir)
     directory.sweep_leftovers(run_dir)
-    run_locks = [owner]
     taken = _wait_for_device(run_dir, info, terms)
+    if directory.has(run_dir, "cancel"):
+        endings.write(run_dir, "cancelled", "user")
+        return
     if taken is None:
         endings.write(run_dir, "interrupted", "preempted")
         return
-    if (run_dir / "cancel").exists():
-        endings.write(run_dir, "cancelled", "user")
-        return
-    run_locks += taken.values()
     directory.update_status(run_dir, state="validating", phase="")
-    several = parse(LOCAL, info.backend_options).processes > 1
 
     def work() -> int:
-        worker = _start_worker(run_dir, info, run_locks, list(taken))
-        return_code = _watch(run_dir, worker, terms, several=several)
+        worker = _start_worker(run_dir, info, [owner, *taken.values()], list(taken))
+        return_code = _watch(run_dir, worker, terms)
         _end_family(run_dir)
         return return_code
 
     endings.attempt(run_dir, work, lambda: bool(terms))
 
 
-def _adopt(run_dir: Path, terms: list[int]) -> None:
-    """Look after a run until nobody holds it, then record its end."""
-    directory.note(run_dir, "adopted: its supervisor was gone", "warning")
-    if ranks.has_job(run_dir):
-        info = directory.read_info(run_dir)
-        attend(run_dir, info, lambda: len(terms), seconds_of(GRACE_VARIABLE, GRACE_SECONDS))
-        return
+def _wait_for_end(run_dir: Path) -> None:
+    """Look after a run that another supervisor started until nobody holds it; record its end."""
     cancel = Cancel(run_dir)
     while locks.take(run_dir / locks.OWNER) is None:
         cancel.enforce()
@@ -140,15 +146,15 @@ def _adopt(run_dir: Path, terms: list[int]) -> None:
 
 
 def _end_family(run_dir: Path) -> None:
-    if left := process_tree.end_all(run_dir):
+    if left := process_tree.end(run_dir):
         directory.note(run_dir, f"{left} processes of the run cannot be ended", "error")
 
 
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str, int] | None:
-    """Take the slots of the run's devices; none when it needs none, or was cancelled meanwhile.
+    """Take the slots of the run's devices, if it needs any.
 
     Returns:
-        The slots and their locks; None when a TERM arrived first.
+        The slots and their locks; None when a cancel or a TERM came first.
 
     Raises:
         Missing: GPUs of the plan are not visible now.
@@ -161,24 +167,18 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str
     line = device_slots.Line(device_slots.folder(), names, info.num_slots, place)
     waited = ""
     try:
-        while not (run_dir / "cancel").exists():
+        while not directory.has(run_dir, "cancel"):
             taken = line.take_slots()
-            if taken is not None:
+            if taken is not None or terms:
                 return taken
-            if terms:
-                return None
             if not waited:
                 waited = f"waiting: other runs use {info.device}"
                 directory.note(run_dir, waited)
                 directory.update_status(run_dir, phase=waited)
             time.sleep(POLL_SECONDS)
-        return {}
+        return None
     finally:
         line.leave()
-
-
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-"""TRL's trainers tell the Hub which class is used, unless they are told not to."""
 
 
 def _start_worker(
@@ -202,29 +202,18 @@ def _start_worker(
     return worker
 
 
-def _watch(
-    run_dir: Path, worker: subprocess.Popen[bytes], terms: list[int], *, several: bool
-) -> int:
+def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: list[int]) -> int:
     """Wait for the worker, passing on a TERM and enforcing a cancel; returns its exit status."""
-    cancel = Cancel(run_dir, worker.pid)
-    passed_on = 0
-    leaving_since: float | None = None
+    cancel, leaving = Cancel(run_dir), Since()
     while worker.poll() is None:
-        if len(terms) > passed_on:
-            passed_on = len(terms)
-            if several:
-                # Their launcher would end them too early.
-                (run_dir / ranks.PREEMPT).touch(mode=0o600)
-            else:
-                worker.terminate()
+        if terms:
+            # A sign, not the signal: the launcher of several ranks would end them too early.
+            with contextlib.suppress(DiskFull):
+                directory.mark(run_dir, "preempt")
         cancel.enforce()
-        if not _has_ended(run_dir):
-            leaving_since = None
-        elif leaving_since is None:
-            leaving_since = time.monotonic()
-        if leaving_since is not None and time.monotonic() - leaving_since > LEAVE_SECONDS:
+        if leaving.seconds(holds=_has_ended(run_dir)) > LEAVE_SECONDS:
             directory.note(run_dir, "the worker finished but does not exit; killing it", "warning")
-            process_tree.end_all(run_dir, worker.pid)
+            process_tree.end(run_dir)
         time.sleep(POLL_SECONDS)
     return worker.returncode
 

@@ -28,19 +28,12 @@ from ft_tools.runs.processes.endings import diagnosis, disk_full
 from ft_tools.runs.processes.eta import Pace
 from ft_tools.runs.processes.start import LOCKS_VARIABLE
 from ft_tools.runs.state import directory, locks, ranks
-from ft_tools.runs.state.records import (
-    Artifact,
-    Best,
-    Health,
-    Progress,
-    RunError,
-    State,
-    Why,
-)
+from ft_tools.runs.state.records import Artifact, Progress, RunError, State, Why
 
 Saved = TypeVar("Saved", bound=BaseModel)
 WRITE_SECONDS = 0.5
 RUN_FAILED = 5
+End = tuple[State, Why | None, RunError | None]
 
 
 class Stopped(Exception):
@@ -57,14 +50,15 @@ class Session:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.info = directory.read_info(run_dir)
+        self.status = directory.read_status(run_dir)
+        """What status.json says, or will say within half a second."""
         self.terminated = False
         self.leads = ranks.rank() == 0
-        self._status = directory.read_status(run_dir)
         self._began = time.monotonic()
         budget = directory.whole_json(run_dir / "request.json").get("budget_hours")
         # A scheduler's restarts share a budget; so do fresh processes of one attempt.
-        spent = self._status.earlier_seconds - self._status.budgeted_from_seconds
-        spent += max(0.0, time.time() - (self._status.started_at or time.time()))
+        spent = self.status.earlier_seconds - self.status.budgeted_from_seconds
+        spent += max(0.0, time.time() - (self.status.started_at or time.time()))
         self._ends_at = self._began + budget * 3600 - spent if budget else math.inf
         self._written = -math.inf
         self._pace = Pace()
@@ -79,25 +73,25 @@ class Session:
         return (self.run_dir / "plan.json").read_bytes()
 
     def request(self, kind: type[Saved]) -> Saved:
-        """Return the request that made the run.
+        """Return the request that made the run; fields that only an earlier version had are gone.
 
         Raises:
             Refused: Another version took a value that this one does not.
         """
-        return _read(kind, "request", without_removed_fields(self.request_json(), kind))
+        return _read(kind, "request", self.request_json())
 
     def plan(self, kind: type[Saved]) -> Saved:
-        """Return the plan that was confirmed.
+        """Return the plan that was confirmed, as `request`.
 
         Raises:
             Refused: Another version planned what this one does not.
         """
-        return _read(kind, "plan", without_removed_fields(self.plan_json(), kind))
+        return _read(kind, "plan", self.plan_json())
 
     @property
     def attempt(self) -> int:
         """Return 1 for the first attempt, 2 after the first resume, and so on."""
-        return self._status.attempt
+        return self.status.attempt
 
     @property
     def should_stop(self) -> bool:
@@ -107,8 +101,8 @@ class Session:
     @property
     def is_asked(self) -> bool:
         """Return whether a stop is due: a cancel, a TERM, or the end of the budget."""
-        signs = (self.run_dir / "cancel", self.run_dir / ranks.PREEMPT)
-        return self.is_over_budget or self.terminated or any(sign.exists() for sign in signs)
+        signs = (directory.has(self.run_dir, sign) for sign in ("cancel", "preempt"))
+        return self.is_over_budget or self.terminated or any(signs)
 
     @property
     def is_over_budget(self) -> bool:
@@ -120,16 +114,6 @@ class Session:
         self._pace = Pace()
         self.event(name)
         self.update(state="running", phase=name, stalled_after_seconds=None)
-
-    @property
-    def ended_before(self) -> Why | None:
-        """Return why the attempt before this one ended; None for the first."""
-        return self._status.ended_before
-
-    @property
-    def if_out_of_memory(self) -> str:
-        """Return what the worker has said it does when memory runs out; empty if nothing."""
-        return self._status.if_out_of_memory
 
     def heartbeat(self, stalled_after_seconds: float) -> None:
         """Record a sign of life, and after how long a silence the run is stalled."""
@@ -172,15 +156,7 @@ class Session:
             self.event(f"{name} became NaN or infinite", "error")
         if self.leads:
             append_line(self.run_dir / "metrics.jsonl", json.dumps(finite))
-        self._write_soon(metrics=self._status.metrics | finite)
-
-    def best(self, metric: str, value: float, step: int) -> None:
-        """Record the best value so far of the metric that decides; it has to be finite."""
-        self.update(best=Best(metric=metric, value=value, step=step))
-
-    def health(self, signals: list[Health]) -> None:
-        """Replace the health signals."""
-        self.update(health=signals)
+        self._write_soon(metrics=self.status.metrics | finite)
 
     def artifact(self, kind: str, path: Path) -> None:
         """Record a published file or folder, with its size and hash; forget those that are gone."""
@@ -194,15 +170,14 @@ class Session:
             sha256=sha256(manifest) if manifest.exists() else "",
             bytes=sum(file.stat().st_size for file in files),
         )
-        there = [a for a in self._status.artifacts if Path(a.path).exists()]
-        others = [a for a in there if a.path != made.path]
-        self.update(artifacts=[*others, made])
+        there = [a for a in self.status.artifacts if Path(a.path).exists() and a.path != made.path]
+        self.update(artifacts=[*there, made])
 
     def update(self, **fields: Any) -> None:
         """Replace fields of status.json; of several processes, the first one's."""
-        self._status = self._status.model_copy(update=fields)
+        self.status = self.status.model_copy(update=fields)
         if self.leads:
-            self._status = directory.write_status(self.run_dir, self._status)
+            self.status = directory.write_status(self.run_dir, self.status)
         self._written = time.monotonic()
 
     def ask_again(self, message: str) -> None:
@@ -211,14 +186,8 @@ class Session:
         What they do differently has to be written down first. Of several ranks that ask, one
         says why.
         """
-        with contextlib.suppress(FileExistsError):
-            (self.run_dir / ranks.AGAIN).touch(mode=0o600, exist_ok=False)
+        if directory.mark(self.run_dir, "again"):
             directory.add_event(self.run_dir, redact(message), "warning")
-
-    def begin(self) -> None:
-        """Write that the work begins; in fresh processes of an attempt, that it goes on."""
-        began = self._status.started_at or time.time()
-        self.update(state="running", started_at=began, error=None, reason=None)
 
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
         """Write the run's last state."""
@@ -227,7 +196,7 @@ class Session:
 
     def _write_soon(self, **fields: Any) -> None:
         """Replace fields; the next write after half a second, or of anything else, has them."""
-        self._status = self._status.model_copy(update=fields)
+        self.status = self.status.model_copy(update=fields)
         if time.monotonic() - self._written >= WRITE_SECONDS:
             self.update()
 
@@ -247,6 +216,7 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     sys.exit(_run(session, work))
 
 
+<<<<<<< HEAD
 def without_removed_fields(text: bytes, kind: type[BaseModel]) -> bytes:
     """Return a saved plan or request without what only an earlier version had: fields, list items.
 
@@ -268,9 +238,13 @@ def without_removed_fields(text: bytes, kind: type[BaseModel]) -> bytes:
     return text
 
 
+=======
+>>>>>>> b60e0330 (Write a run's files, locks and supervisor anew: one description of files and signs)
 def _read(kind: type[Saved], name: str, text: bytes) -> Saved:
     try:
-        return kind.model_validate_json(text)
+        with contextlib.suppress(ValidationError):
+            return kind.model_validate_json(text)
+        return kind.model_validate_json(text, extra="ignore")
     except ValidationError as error:
         said = "; ".join(complaints(kind, error))
         raise Refused(
@@ -284,70 +258,70 @@ def _hold(run_dir: Path) -> None:
     if ranks.is_rank():
         ranks.hold(run_dir)
         return
-    inherited = [int(file) for file in os.environ.pop(LOCKS_VARIABLE, "").split(",") if file]
-    if not inherited:
-        file = locks.take(run_dir / locks.OWNER)
+    inherited = list(filter(None, os.environ.pop(LOCKS_VARIABLE, "").split(",")))
+    for file in map(int, inherited) if inherited else [locks.take(run_dir / locks.OWNER)]:
         if file is None:
             raise RunBusy(
                 f"run {run_dir.name} is held by a living process; stop it with cancel_run"
             )
-        inherited = [file]
-    for file in inherited:
         locks.keep_from_forks(file)
 
 
 def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
+    """Do the work and write how it ended; returns the exit code."""
     try:
         with disk_full_is_named(session.run_dir):
-            session.begin()
+            # Fresh processes of an attempt go on.
+            began = session.status.started_at or time.time()
+            session.update(state="running", started_at=began, error=None, reason=None)
             if session.should_stop:
                 raise Stopped
-            report = work(session)
-            text = report.model_dump_json(indent=1)
+            text = work(session).model_dump_json(indent=1)
             if session.leads:
                 write_file(session.run_dir / "report.json", redact(text))
             session.end("succeeded")
         return 0
-    except Again:
-        return RUN_FAILED
-    except Stopped:
-        if (session.run_dir / ranks.AGAIN).exists():
-            # Another rank's wish; this one was only ended with it.
-            return RUN_FAILED
-        # On a full disk even this may fail; the supervisor then records the end.
-        with contextlib.suppress(DiskFull):
-            if (session.run_dir / "cancel").exists():
-                session.end("cancelled", "user")
-            else:
-                session.end("interrupted", "budget" if session.is_over_budget else "preempted")
-        return 0
     except BaseException as error:
+        return _record_end(session, error)
+
+
+def _record_end(session: Session, error: BaseException) -> int:
+    """Write why the run stopped or failed; returns the exit code."""
+    run_dir, is_failure = session.run_dir, not isinstance(error, Stopped | Again)
+    if is_failure:
         with contextlib.suppress(OSError):
             sys.stderr.write("".join(traceback.format_exception(error)))
         # Closes what `work` has open: a process out of files can write its end then.
         traceback.clear_frames(error.__traceback__)
-        return _record_failure(session, error)
-
-
-def _record_failure(session: Session, error: BaseException) -> int:
-    """Write why the run failed; returns the exit code."""
-    full = disk_full(session.run_dir, error)
-    if full is not None:
-        error = full
-        directory.free_reserve(session.run_dir)
-    if (session.run_dir / ranks.AGAIN).exists():
+        if full := disk_full(run_dir, error):
+            error = full
+            directory.free_reserve(run_dir)
+    if directory.has(run_dir, "again"):
+        # Of this rank, or of another: then this one was only ended with it.
         return RUN_FAILED
-    if (session.run_dir / ranks.OUT_OF_MEMORY).exists():
+    if is_failure:
+        ended, code = _failure(session, error), getattr(error, "exit_code", RUN_FAILED)
+    elif directory.has(run_dir, "cancel"):
+        ended, code = ("cancelled", "user", None), 0
+    else:
+        ended, code = ("interrupted", "budget" if session.is_over_budget else "preempted", None), 0
+    # On a full disk even this may fail; the supervisor then records the end.
+    with contextlib.suppress(DiskFull):
+        session.end(*ended)
+    return code
+
+
+def _failure(session: Session, error: BaseException) -> End:
+    """Return the end that an error is, in this rank or in another that had it first."""
+    if directory.has(session.run_dir, "out_of_memory"):
         # Another rank's: this one only lost its partner.
         error = MemoryError()
     state, reason, failure = diagnosis(error)
     if reason == "out_of_memory" and not session.leads:
-        (session.run_dir / ranks.OUT_OF_MEMORY).touch(mode=0o600)
-    if failure.code == "out_of_memory" and session.if_out_of_memory:
-        failure = failure.model_copy(update={"hint": session.if_out_of_memory})
-    with contextlib.suppress(DiskFull):
-        session.end(state, reason, failure)
-    return getattr(error, "exit_code", RUN_FAILED)
+        directory.mark(session.run_dir, "out_of_memory")
+    if failure.code == "out_of_memory" and session.status.if_out_of_memory:
+        failure = failure.model_copy(update={"hint": session.status.if_out_of_memory})
+    return state, reason, failure
 
 
 class _RedactedStream:

@@ -1,16 +1,13 @@
 """The files of a run directory and how they are read and written.
 
-run.json        RunInfo, written once          status.json    Status, replaced atomically
-request.json    the request, written once      events.jsonl   RunEvent lines
-plan.json       the plan, written once         metrics.jsonl  {"step": .., "loss": ..} lines
-owner.lock      held while the run is alive    supervisor.lock  held while it is looked after
-cancel          exists once a cancel was asked
-log.txt         stdout and stderr              reserve        room for an end on a full disk
-worker.lock     held by rank 0 of several      preempt        exists once ranks are to save and stop
-job.json        the job that has the run       job.*          what was submitted to a scheduler
-out_of_memory   exists once memory ended in a rank other than the first
-waiting         exists while the scheduler says that the job waits
-report.json, report.html, artifacts/, checkpoints/
+run.json        RunInfo, written once          status.json     Status, replaced atomically
+request.json    the request, written once      events.jsonl    RunEvent lines
+plan.json       the plan, written once         metrics.jsonl   {"step": .., "loss": ..} lines
+report.json, report.html, artifacts/, checkpoints/             log.txt   stdout and stderr
+owner.lock, supervisor.lock, worker.lock                       see `locks`
+job.json        the job that has the run       job.*           what was submitted to a scheduler
+reserve         room for an end on a full disk
+cancel, preempt, again, out_of_memory, waiting                 see `Sign`
 """
 
 import contextlib
@@ -20,18 +17,30 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput, DiskFull, NotFound, brief
-from ft_tools.publish import STAGING, append_line, disk_full_is_named, write_file
+from ft_tools.publish import (
+    STAGING,
+    append_line,
+    disk_full_is_named,
+    read_rows,
+    whole_lines,
+    write_file,
+)
 from ft_tools.runs.state.records import Kind, RunEvent, RunInfo, Status, run_error
 
 RUN_ID = re.compile(rf"(?:{'|'.join(get_args(Kind))})-[0-9a-f]{{16}}")
 RESERVE_BYTES = 64 * 1024
 UNREADABLE = "unreadable_status"
+JOB = "job.json"
+Sign = Literal["cancel", "preempt", "again", "out_of_memory", "waiting"]
+"""Empty files: a cancel was asked; all ranks are to save and stop; a rank asks for fresh processes,
+what they do differently is written down already; memory ended in any rank, rank 0 may learn of it
+only by being ended; the scheduler says that the job waits."""
 
 
 def find(run_id: str) -> Path:
@@ -57,17 +66,13 @@ def all_runs() -> list[Path]:
     Raises:
         PermissionError: This user may not read the folder of the runs.
     """
-    runs = workspace.runs_dir()
-    try:
-        names = os.listdir(runs)
-    except FileNotFoundError:
-        return []
-    found = []
-    for run_dir in (runs / name for name in names if RUN_ID.fullmatch(name)):
+    runs, found = workspace.runs_dir(), []
+    for name in os.listdir(runs) if runs.exists() else ():
+        if not RUN_ID.fullmatch(name) or (runs / name).is_symlink():
+            continue
         # Without a run.json it is no run, and another user's is not shown.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            if not run_dir.is_symlink():
-                found.append(((run_dir / "run.json").stat().st_mtime_ns, run_dir))
+            found.append(((runs / name / "run.json").stat().st_mtime_ns, runs / name))
     return [run_dir for _, run_dir in sorted(found, reverse=True)]
 
 
@@ -108,12 +113,44 @@ def write_status(run_dir: Path, status: Status) -> Status:
 
 
 def update_status(run_dir: Path, **fields: object) -> None:
-    """Replace fields of status.json; as `write_status`.
+    """Replace fields of status.json; as `write_status`."""
+    write_status(run_dir, read_status(run_dir).model_copy(update=fields))
+
+
+def has(run_dir: Path, sign: Sign) -> bool:
+    """Return whether a run has a sign."""
+    return (run_dir / sign).exists()
+
+
+def mark(run_dir: Path, sign: Sign) -> bool:
+    """Leave a sign; returns False when it was there already.
 
     Raises:
-        DiskFull: It cannot be written; the old one is intact.
+        DiskFull: It cannot be made.
     """
-    write_status(run_dir, read_status(run_dir).model_copy(update=fields))
+    with disk_full_is_named(run_dir / sign):
+        try:
+            (run_dir / sign).touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            return False
+    return True
+
+
+def clear_signs(run_dir: Path) -> None:
+    """Begin an attempt without what was asked of, or happened to, the one before it."""
+    for sign in get_args(Sign):
+        if sign != "cancel":
+            (run_dir / sign).unlink(missing_ok=True)
+
+
+def has_job(run_dir: Path) -> bool:
+    """Return whether a scheduler has a job of this run, as far as is known."""
+    return (run_dir / JOB).exists()
+
+
+def read_token(run_dir: Path) -> str:
+    """Return the token of the job that the run was given to last; empty when there is none."""
+    return str(whole_json(run_dir / JOB).get("token", ""))
 
 
 def reserve_space(run_dir: Path) -> None:
@@ -129,32 +166,10 @@ def free_reserve(run_dir: Path) -> None:
         (run_dir / "reserve").unlink(missing_ok=True)
 
 
-def mark_cancel(run_dir: Path) -> bool:
-    """Leave the sign that a cancel was asked.
-
-    Returns:
-        False when it was there already.
-
-    Raises:
-        DiskFull: It cannot be made.
-    """
-    with disk_full_is_named(run_dir / "cancel"):
-        try:
-            file = os.open(run_dir / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return False
-    os.close(file)
-    return True
-
-
 def sweep_leftovers(run_dir: Path) -> None:
     """Remove what killed writers of this run left; only for who holds its lock, alone."""
     for folder in (run_dir, run_dir / "artifacts", run_dir / "checkpoints"):
-        if not folder.is_dir() or folder.is_symlink():
-            continue
-        for path in list(folder.iterdir()):
-            if not path.name.startswith(STAGING):
-                continue
+        for path in () if folder.is_symlink() else list(folder.glob(f"{STAGING}*")):
             with contextlib.suppress(OSError):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -184,32 +199,15 @@ def read_events(run_dir: Path, after: int = 0) -> list[RunEvent]:
     """Return the events with a sequence number above `after`; torn lines are dropped."""
     events = []
     for seq, line in enumerate(whole_lines(run_dir / "events.jsonl"), start=1):
-        if seq <= after:
-            continue
-        try:
-            row = json.loads(line)
-            events.append(RunEvent.model_validate(row | {"seq": seq}))
-        except (ValueError, TypeError, RecursionError):
-            continue
+        if seq > after:
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
+                events.append(RunEvent.model_validate(json.loads(line) | {"seq": seq}))
     return events
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     """Return the lines of metrics.jsonl, oldest first; torn lines are dropped."""
     return read_rows(run_dir / "metrics.jsonl")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file, one a line; torn lines are dropped."""
-    rows: list[dict[str, Any]] = []
-    for line in whole_lines(path):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -244,12 +242,3 @@ def plan_of(run_id: str | None) -> dict[str, Any]:
         BadData: Its plan is damaged.
     """
     return (read_json(find(run_id) / "plan.json") or {}) if run_id is not None else {}
-
-
-def whole_lines(path: Path) -> list[bytes]:
-    """Return the lines that have their end, without the empty ones."""
-    try:
-        *whole, _torn = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    return [line for line in whole if line]

@@ -39,34 +39,30 @@ def take(path: Path) -> int | None:
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        for tries_left in reversed(range(PROBE_TRIES)):
-            if _lock(file, fcntl.LOCK_EX):
-                held, file = file, -1
-                return held
-            if tries_left:
-                time.sleep(PROBE_SECONDS)
-        return None
+        for _ in range(PROBE_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            time.sleep(PROBE_SECONDS)
     except OSError as error:
+        os.close(file)
         raise BadInput(
             f"{path} cannot be locked ({error.strerror}); choose a workspace on a local disk"
         ) from error
-    finally:
-        if file >= 0:
-            os.close(file)
+    os.close(file)
+    return None
 
 
 def is_held(path: Path) -> bool:
     """Return whether a living process holds the lock; where there are no locks, nobody does."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _lock(file, fcntl.LOCK_SH)
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:
         return False
-    finally:
-        os.close(file)
+    return False
 
 
 def keep_from_forks(file: int) -> None:
@@ -78,11 +74,3 @@ def keep_from_forks(file: int) -> None:
             os.close(file)
 
     os.register_at_fork(after_in_child=close)
-
-
-def _lock(file: int, how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -14,16 +14,9 @@ Kind = Literal[
 """What a run does; no new run is a `search`, but those of version 0.1 are still read."""
 TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto", "grpo"})
 State = Literal[
-    "validating",
-    "queued",
-    "running",
-    "stalled",
-    "cancelling",
-    "interrupted",
-    "succeeded",
-    "failed",
-    "cancelled",
-]
+    "validating", "queued", "running", "stalled", "cancelling",
+    "interrupted", "succeeded", "failed", "cancelled",
+]  # fmt: skip
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 FINAL = frozenset({"diverged", Refused.code, PlanChanged.code})
 """Codes of failures that another attempt at the same plan meets again."""
@@ -60,15 +53,6 @@ class RunInfo(Record):
         default_factory=dict,
         description="Where it comes from: base_model, parent_run, dataset.",
     )
-
-
-class JobRecord(Record):
-    """job.json: the job that has the run; it is there as long as the job may be."""
-
-    backend: str
-    token: str = Field(description="Only the job with this token may write the run.")
-    job_id: str = Field("", description="Of the scheduler, or the name we gave; empty until known.")
-    submitted_at: float = Field(0.0, description="Seconds since 1970.")
 
 
 class Progress(Record):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
-from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.records import ENDED, Health, State, Status, run_error
 
 LOOKS = 3
@@ -22,14 +22,15 @@ def settled(run_dir: Path) -> Status:
     Writers may write between two looks, so an answer that needs both is looked at again.
     """
     for _ in range(LOOKS):
-        held = _is_held(run_dir)
+        names = (locks.OWNER, locks.SUPERVISOR, locks.WORKER)
+        held = directory.has_job(run_dir) or any(locks.is_held(run_dir / name) for name in names)
         status = directory.read_status(run_dir)
         if held == (status.state not in ENDED):
             break
     if held:
         return status.model_copy(update={"state": _living_state(run_dir, status)})
     known: dict[str, Any] = {"progress": status.progress and status.progress.ended()}
-    if status.state not in ENDED and (run_dir / "cancel").exists():
+    if status.state not in ENDED and directory.has(run_dir, "cancel"):
         known |= {"state": "cancelled", "reason": status.reason or "user"}
     elif status.state not in ENDED or status.state == "interrupted":
         known |= {"state": "interrupted", "reason": status.reason or "crash"}
@@ -38,26 +39,12 @@ def settled(run_dir: Path) -> Status:
     return status.model_copy(update=known)
 
 
-def is_resumable(run_dir: Path, status: Status) -> bool:
-    """Return whether resume_run would continue a run, once it has stopped."""
-    may = {"interrupted", "cancelling", "cancelled", "failed"}
-    return status.state in may and not ranks.has_job(run_dir) and not status.is_final
-
-
-def _is_held(run_dir: Path) -> bool:
-    """Return whether a run has a worker or a job, or somebody who looks after what it left."""
-    names = (locks.OWNER, locks.SUPERVISOR, locks.WORKER)
-    return ranks.has_job(run_dir) or any(locks.is_held(run_dir / name) for name in names)
-
-
 def _living_state(run_dir: Path, status: Status) -> State:
-    has_job = ranks.has_job(run_dir)
-    if (run_dir / "cancel").exists():
+    has_job = directory.has_job(run_dir)
+    if directory.has(run_dir, "cancel"):
         return "cancelling"
-    if has_job and status.state == "interrupted":
-        return "interrupted"
     if status.state in ENDED:
-        return "running"
+        return "interrupted" if has_job and status.state == "interrupted" else "running"
     if status.state != "running":
         return status.state
     # Monotonic, because clocks are set. Whoever holds the lock was started since this boot; of
@@ -65,7 +52,7 @@ def _living_state(run_dir: Path, status: Status) -> State:
     silence = time.monotonic() - status.heartbeat
     silence = time.time() - status.updated_at if has_job else silence
     # The scheduler says that it waits, and somebody asks it still.
-    waits = (run_dir / ranks.WAITING).exists() and locks.is_held(run_dir / locks.SUPERVISOR)
+    waits = directory.has(run_dir, "waiting") and locks.is_held(run_dir / locks.SUPERVISOR)
     if waits and silence > LATE_SECONDS:
         return "queued"
     return "stalled" if silence > (status.stalled_after_seconds or math.inf) else "running"

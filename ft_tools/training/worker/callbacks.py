@@ -19,7 +19,7 @@ from transformers import (
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import Health
+from ft_tools.runs.state.records import Best, Health
 from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
 from ft_tools.training.health import (
@@ -231,7 +231,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         signals += [*self._found, *cut_rows(self.plan.counts)]
         if signals != self.signals:
             self.signals = signals
-            self.session.health(signals)
+            self.session.update(health=signals)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Show the page with the new point."""
@@ -251,7 +251,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if state.best_metric is not None and best and state.best_global_step:
             if state.best_global_step != self.best_step:
                 name = defaults.best_metric(self.plan.task)
-                self.session.best(name, float(state.best_metric), state.best_global_step)
+                value, step = float(state.best_metric), state.best_global_step
+                self.session.update(best=Best(metric=name, value=value, step=step))
             self.best_step = int(state.best_global_step)
         if self.session.leads:
             checkpoints.rotate(folder, keep=[Path(best) if best else None])

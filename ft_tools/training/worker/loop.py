@@ -56,7 +56,7 @@ def with_less_memory(
         Again: Memory ran out, and fresh processes were asked for.
     """
     batch = micro_batches.of_run(session.run_dir, plan)
-    if session.ended_before == "out_of_memory" and session.leads:
+    if session.status.ended_before == "out_of_memory" and session.leads:
         batch = _halved_before(session, batch)
     batch = ranks_agree.from_the_first(batch)
     session.update(if_out_of_memory=micro_batches.advice(batch))

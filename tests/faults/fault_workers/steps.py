@@ -164,7 +164,7 @@ def held_then_die(session: Session, value: str) -> None:
 
 def fill_memory(session: Session, value: str) -> None:
     """Take memory until the kernel objects; an attempt after that has learnt."""
-    if session.ended_before == "out_of_memory":
+    if session.status.ended_before == "out_of_memory":
         return
     session.update(if_out_of_memory="resume_run goes on with less")
     held = []
