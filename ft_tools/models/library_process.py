@@ -5,6 +5,7 @@ are kept by the question's hash and the libraries' versions: the process keeps t
 one that takes longer than its caller waits is there for the next call, of another process too.
 """
 
+import atexit
 import importlib.util
 import subprocess
 import threading
@@ -104,6 +105,11 @@ class LibraryProcess:
         if self._process is not None:
             self._process.end()
 
+    def leave(self) -> None:
+        """Leave every process to itself, when this one ends: they end when they have answered."""
+        for one in filter(None, (self._process, *self._late)):
+            one.leave()
+
 
 def _started() -> JsonProcess:
     alone = environment() | ALONE
@@ -112,3 +118,4 @@ def _started() -> JsonProcess:
 
 
 process = LibraryProcess()
+atexit.register(process.leave)

@@ -1,7 +1,11 @@
 """The process that answers questions about models, with a worker that loads nothing."""
 
 import os
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from ft_tools import workspace
@@ -47,3 +51,18 @@ def test_a_process_answers_one_question_after_another_and_says_why_it_cannot(ask
     with pytest.raises(Unanswered, match="died"):
         asking({"die": True})
     assert asking({"ask": 2})["ask"] == 2
+
+
+def test_python_ends_without_a_warning_of_the_process_that_it_leaves(asking):
+    program = (
+        "from ft_tools.models import library_process; "
+        "library_process.SERVER = 'echoing_server'; "
+        "print(library_process.process.ask({'question': {'ask': 1}}, 60)['answer']['by'])"
+    )
+    argv = [sys.executable, "-W", "always::ResourceWarning", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    end = time.monotonic() + 60
+    while psutil.pid_exists(int(done.stdout)):
+        assert time.monotonic() < end, "it ends by itself once nobody can ask it"
+        time.sleep(0.05)

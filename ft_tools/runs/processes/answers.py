@@ -210,6 +210,13 @@ class JsonProcess:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def leave(self) -> None:
+        """Leave it to end by itself: with no more questions, once it has answered the last one."""
+        for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+            pipe.close()
+        # Nobody collects its exit status; without one Python would warn of that at its own end.
+        self._process.returncode = 0
+
     def end(self) -> None:
         """Kill it."""
         self._process.kill()
