@@ -16,10 +16,8 @@ from ft_tools.runs.state import locks
 from ft_tools.runs.state.records import RunInfo
 from ft_tools.workspace import cache_dir
 
-CPU = "cpu"
-
-
-HIDING = dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
+CPU = devices.CPU
+HIDING = dict.fromkeys((devices.SHOWN_VARIABLE, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
 # Memory that was freed in pieces can be used for a larger piece; the name since torch 2.9.
 # Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, environment variables.
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
@@ -61,28 +59,27 @@ class Line:
                 # Its owner was killed; a place that is just being made loses only its turn.
                 other.unlink(missing_ok=True)
                 continue
-            wanted = _candidates_of(other)
-            if wanted is None:
+            try:
+                waited_for |= set(json.loads(other.read_bytes()))
+            except (OSError, ValueError):
+                # It has not said yet what it waits for.
                 return None
-            waited_for |= wanted
-        return self._take([name for name in self._candidates if name not in waited_for])
-
-    def leave(self) -> None:
-        """Give up the place."""
-        self._place.unlink(missing_ok=True)
-        os.close(self._held)
-
-    def _take(self, names: list[str]) -> dict[str, int] | None:
         taken: dict[str, int] = {}
-        for name in names:
-            lock = None if is_taken(name, self._slots) else locks.take(_slot(self._slots, name))
-            if lock is not None:
+        for name in self._candidates:
+            if name in waited_for or is_taken(name, self._slots):
+                continue
+            if (lock := locks.take(_slot(self._slots, name))) is not None:
                 taken[name] = lock
             if len(taken) == self._count:
                 return taken
         for lock in taken.values():
             os.close(lock)
         return None
+
+    def leave(self) -> None:
+        """Give up the place."""
+        self._place.unlink(missing_ok=True)
+        os.close(self._held)
 
 
 def folder() -> Path:
@@ -106,15 +103,14 @@ def candidates(info: RunInfo) -> list[str]:
     names = info.slots if info.slots is not None else [info.device] if info.device else []
     if info.device in {None, CPU}:
         return names
-    there = devices.find_cards()
-    may = [card for card in there if card.uuid in names]
+    may = [card for card in devices.find_cards() if card.uuid in names]
     if len(may) < info.num_slots:
         raise Missing(
             f"the plan uses {info.num_slots} of the GPUs {', '.join(names)}, and {len(may)} of "
             "them are visible now; check nvidia-smi and CUDA_VISIBLE_DEVICES, then resume_run"
         )
-    emptiest_first = sorted(may, key=lambda c: (c.used_gib - c.memory_gib, c.index))
-    return [card.uuid for card in emptiest_first]
+    may.sort(key=lambda card: (card.used_gib - card.memory_gib, card.index))
+    return [card.uuid for card in may]
 
 
 def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
@@ -132,8 +128,7 @@ def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
     if not place.startswith("cuda:"):
         return "cuda", ([card.uuid for card in cards], len(cards))
     meant = cards[int(place.removeprefix("cuda:"))]
-    alike = [c.uuid for c in cards if (c.model, c.memory_gib) == (meant.model, meant.memory_gib)]
-    return "cuda", (alike, 1)
+    return "cuda", ([card.uuid for card in cards if card.is_like(meant)], 1)
 
 
 def used_by_others_gib(device: devices.Device) -> float:
@@ -144,24 +139,12 @@ def used_by_others_gib(device: devices.Device) -> float:
     if not device.cards:
         return 0.0
     slots = folder()
-    used = [
-        0.0 if is_taken(card.uuid, slots) else card.used_gib
-        for card in devices.find_cards()
-        if card.uuid in device.cards
-    ]
-    return min(used, default=0.0)
+    cards = [card for card in devices.find_cards() if card.uuid in device.cards]
+    return min((0.0 if is_taken(c.uuid, slots) else c.used_gib for c in cards), default=0.0)
 
 
 def _slot(slots: Path, name: str) -> Path:
     return slots / f"{name.replace(':', '-').replace('/', '-')}.lock"
-
-
-def _candidates_of(place: Path) -> set[str] | None:
-    """Return what a waiting run may take; None where it has not said so yet."""
-    try:
-        return set(json.loads(place.read_bytes()))
-    except (OSError, ValueError):
-        return None
 
 
 def environment(
@@ -181,13 +164,11 @@ def environment(
         return {}
     if info.device == CPU:
         return dict(HIDING)
+    # A scheduler may show more than were asked for, and one process must not see several.
+    shown = taken or given.get(devices.SHOWN_VARIABLE, "").split(",")[: info.num_slots]
     found = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if taken:
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-    elif given.get("CUDA_VISIBLE_DEVICES"):
-        # A scheduler may show more than were asked for, and one process must not see several.
-        shown = given["CUDA_VISIBLE_DEVICES"].split(",")
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(shown[: info.num_slots])
+    if any(shown):
+        found[devices.SHOWN_VARIABLE] = ",".join(shown)
     if not any(given.get(name) for name in ALLOCATOR):
         found[ALLOCATOR[0]] = EXPANDABLE
     return found

@@ -1,5 +1,6 @@
 """The devices of this machine, found without torch: its GPUs, or its processor and memory."""
 
+import contextlib
 import csv
 import glob
 import os
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import memory
 
+CPU = "cpu"
+SHOWN_VARIABLE = "CUDA_VISIBLE_DEVICES"
 QUERY = "index,uuid,name,memory.total,memory.used,compute_cap,driver_version,mig.mode.current"
 DRIVER_SECONDS = 10.0
 """nvidia-smi may take this long: without a persistence daemon it wakes every card."""
@@ -48,6 +51,10 @@ class Card(BaseModel):
     capability: float | None = None
     driver: str = ""
 
+    def is_like(self, other: "Card") -> bool:
+        """Return whether both are of one model with as much memory."""
+        return (self.model, self.memory_gib) == (other.model, other.memory_gib)
+
 
 class Device(BaseModel):
     """What each process of a run computes on."""
@@ -80,16 +87,16 @@ def find_device(wanted: str = "auto", processes: int = 1) -> Device:
         BadInput: `wanted` names no GPU, or there are fewer than processes.
         Missing: A GPU is there, and its driver does not answer; or none is, and one is wanted.
     """
-    if wanted == "cpu":
-        return _cpu()
-    cards = find_cards()
-    if wanted not in {"auto", "cuda"}:
+    cards = [] if wanted == CPU else find_cards()
+    if wanted not in {CPU, "auto", "cuda"}:
         cards = _named(wanted, cards)
-    if not cards:
-        if wanted == "auto":
-            return _cpu()
+    if not cards and wanted == "cuda":
         raise Missing('device="cuda": this machine has no visible NVIDIA GPU; use "auto" or "cpu"')
-    chosen = _alike(cards, processes)
+    if not cards:
+        return _cpu()
+    largest = max(cards, key=lambda card: card.memory_gib)
+    same = [card for card in cards if card.is_like(largest)]
+    chosen = same if len(same) >= processes else cards
     if processes > 1 and any(card.uuid.startswith("MIG-") for card in chosen):
         raise BadInput(
             f"processes={processes}: parts of a GPU (MIG) cannot work together; use processes=1"
@@ -100,8 +107,7 @@ def find_device(wanted: str = "auto", processes: int = 1) -> Device:
             'many, or device="cpu"'
         )
     least = min(chosen, key=lambda card: card.memory_gib)
-    capabilities = [card.capability for card in chosen if card.capability is not None]
-    capability = min(capabilities) if capabilities else None
+    capability = min((c.capability for c in chosen if c.capability is not None), default=None)
     # Training in bfloat16 has to be known to work; float16 works on every GPU.
     is_new = capability is not None and has_bfloat16(capability)
     return Device(
@@ -130,14 +136,13 @@ def find_cards() -> list[Card]:
     Raises:
         Missing: There are device files of a GPU, and nvidia-smi does not answer.
     """
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hides_all(shown):
+    if all_are_hidden():
         return []
-    found = _from_nvidia_smi()
-    if found is not None:
-        return _visible(found, shown)
-    files = device_files(NVIDIA_FILES)
-    if files:
+    answer = _nvidia_smi(f"--query-gpu={QUERY}", "--format=csv,noheader,nounits")
+    rows = [[part.strip() for part in row] for row in csv.reader((answer or "").splitlines())]
+    if answer is not None and all(len(row) == len(QUERY.split(",")) for row in rows):
+        return _visible([card for row in rows for card in _cards(row)])
+    if files := device_files(NVIDIA_FILES):
         raise Missing(
             f"{files[0]} shows an NVIDIA GPU on this machine, but nvidia-smi does not answer; "
             "install the driver, give a container NVIDIA_DRIVER_CAPABILITIES=compute,utility, or "
@@ -148,8 +153,7 @@ def find_cards() -> list[Card]:
 
 def driver_cuda() -> str:
     """Return the latest CUDA that the NVIDIA driver knows, as in 12.4; empty where none answers."""
-    text = " ".join(line for row in _ask(separator="\n") or [] for line in row)
-    version = re.search(r"CUDA Version:\s*([\d.]+)", text)
+    version = re.search(r"CUDA Version:\s*([\d.]+)", _nvidia_smi() or "")
     return version[1] if version else ""
 
 
@@ -161,31 +165,28 @@ def device_files(patterns: tuple[str, ...]) -> list[str]:
 
 def unused_gpu() -> str:
     """Return a warning when this machine has an AMD GPU, which nothing here can use."""
-    if hides_all(os.environ.get("CUDA_VISIBLE_DEVICES")):
-        return ""
-    files = device_files(AMD_FILES)
+    files = [] if all_are_hidden() else device_files(AMD_FILES)
     return (
         f"{files[0]} shows an AMD GPU; ROCm is not supported, so the CPU is used" if files else ""
     )
 
 
+def all_are_hidden() -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES shows no card."""
+    shown = os.environ.get(SHOWN_VARIABLE)
+    return shown is not None and not shown.strip(" ,")
+
+
 def _cpu() -> Device:
     gib = memory.total_bytes() / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    precision: Precision = "bfloat16" if _multiplies_bfloat16() else "float32"
-    return Device(name="cpu", model=f"{cores} cores", memory_gib=round(gib, 1), precision=precision)
-
-
-def _multiplies_bfloat16() -> bool:
-    """Return whether the processor has bfloat16 products; without them they are far slower.
-
-    With them a LoRA step of SmolLM2-135M took 3.2 instead of 4.6 seconds of one core.
-    """
-    try:
+    # Without bfloat16 products they are far slower; with them a LoRA step of SmolLM2-135M took 3.2
+    # instead of 4.6 seconds of one core.
+    words: list[str] = []
+    with contextlib.suppress(OSError):
         words = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").split()
-    except OSError:
-        return False
-    return not BF16_FLAGS.isdisjoint(words)
+    precision: Precision = "float32" if BF16_FLAGS.isdisjoint(words) else "bfloat16"
+    return Device(name=CPU, model=f"{cores} cores", memory_gib=round(gib, 1), precision=precision)
 
 
 def _named(wanted: str, cards: list[Card]) -> list[Card]:
@@ -197,37 +198,17 @@ def _named(wanted: str, cards: list[Card]) -> list[Card]:
         found = [card for card in cards if card.uuid.startswith(wanted)]
     if len(found) != 1:
         known = [f"cuda:{place} {card.uuid}" for place, card in enumerate(cards)]
-        choices = ", ".join([*known, "cpu"])
+        choices = ", ".join([*known, CPU])
         raise BadInput(f"device={wanted!r} is not a visible GPU; use one of: {choices}")
     return found
 
 
-def _alike(cards: list[Card], processes: int) -> list[Card]:
-    """Return the cards that are like the largest one, or all if these are too few."""
-    largest = max(cards, key=lambda card: card.memory_gib)
-    same = [c for c in cards if (c.model, c.memory_gib) == (largest.model, largest.memory_gib)]
-    return same if len(same) >= processes else cards
-
-
-def _from_nvidia_smi() -> list[Card] | None:
-    """Return what nvidia-smi lists; None where it is missing, fails, takes too long."""
-    rows = _ask(f"--query-gpu={QUERY}", "--format=csv,noheader,nounits")
-    if rows is None:
-        return None
-    found = []
-    for row in rows:
-        if len(row) != len(QUERY.split(",")):
-            return None
-        card = _card(row)
-        found += _parts(card) if row[-1] == "Enabled" else [card]
-    return found
-
-
-def _card(row: list[str]) -> Card:
-    index, uuid, name, total, used, capability, driver, _ = row
+def _cards(row: list[str]) -> list[Card]:
+    """Return the card of a row that nvidia-smi printed; a divided one (MIG) as its parts."""
+    index, uuid, name, total, used, capability, driver, mig = row
     # A card that shares the machine's memory has none of its own to name.
     gib = _number(total) / 1024 or memory.total_bytes() / 2**30
-    return Card(
+    card = Card(
         index=int(index),
         uuid=uuid,
         model=name,
@@ -236,49 +217,35 @@ def _card(row: list[str]) -> Card:
         capability=_number(capability) or None,
         driver=driver if driver[:1].isdigit() else "",
     )
-
-
-def _parts(card: Card) -> list[Card]:
-    """Return the parts (MIG) of a divided card; it can't be used as a whole."""
-    rows = _ask("-L", separator="\n") or []
+    if mig != "Enabled":
+        return [card]
     found, owner = [], ""
-    for (line,) in rows:
-        named = CARD_LINE.match(line)
-        owner = named[1] if named else owner
-        part = MIG_LINE.match(line)
-        if part and owner == card.uuid:
+    for line in (_nvidia_smi("-L") or "").splitlines():
+        owner = named[1] if (named := CARD_LINE.match(line)) else owner
+        if owner == uuid and (part := MIG_LINE.match(line)):
             gib = round(int(part[1]) * MIG_USABLE, 1)
-            about = {"uuid": part[2], "memory_gib": gib, "used_gib": 0.0}
-            found.append(card.model_copy(update=about))
+            own = {"uuid": part[2], "memory_gib": gib, "used_gib": 0.0}
+            found.append(card.model_copy(update=own))
     return found
 
 
-def _ask(*arguments: str, separator: str = ",") -> list[list[str]] | None:
-    """Return nvidia-smi's answer in rows; None where it is missing, fails or takes too long."""
+def _nvidia_smi(*arguments: str) -> str | None:
+    """Return what nvidia-smi prints; None where it is missing, fails or takes too long."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    try:
-        answer = subprocess.run(
-            [program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=DRIVER_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = answer.stdout.splitlines()
-    if separator == "\n":
-        return [[line] for line in lines]
-    return [[part.strip() for part in row] for row in csv.reader(lines)]
+    argv, seconds = [program, *arguments], DRIVER_SECONDS
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=True)
+        return done.stdout
+    return None
 
 
-def _visible(cards: list[Card], shown: str | None) -> list[Card]:
+def _visible(cards: list[Card]) -> list[Card]:
     """Return the cards that CUDA shows, in its order."""
+    shown, found = os.environ.get(SHOWN_VARIABLE), []
     if shown is None:
         return cards
-    found: list[Card] = []
     for name in map(str.strip, shown.split(",")):
         same = (c for c in cards if name and (name == str(c.index) or c.uuid.startswith(name)))
         card = next(same, None)
@@ -287,11 +254,6 @@ def _visible(cards: list[Card], shown: str | None) -> list[Card]:
             break
         found.append(card)
     return found
-
-
-def hides_all(shown: str | None) -> bool:
-    """Return whether a value of CUDA_VISIBLE_DEVICES shows no card."""
-    return shown is not None and not shown.strip(" ,")
 
 
 def _number(text: str) -> float:

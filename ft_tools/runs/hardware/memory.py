@@ -1,4 +1,9 @@
-"""Memory of the machine or of the control group: what is free, and whether the kernel killed."""
+"""Memory of the machine or of the control group: what is free, and whether the kernel killed.
+
+Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat,
+memory.events) and cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes,
+memory.oom_control); /proc/vmstat has oom_kill since Linux 4.13.
+"""
 
 import re
 from pathlib import Path
@@ -17,8 +22,6 @@ GROUP_MEMORY = (
         ("total_inactive_file ", "total_active_file "),
     ),
 )
-STATISTICS = "memory.stat"
-COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 # Each step of a Slurm job has a group in the job's, which counts for all of them and has the limit.
 # Source: https://slurm.schedmd.com/cgroup_v2.html, hierarchy overview.
 SLURM_JOB = re.compile(r"(.*/)?job_\d+(?=/|$)")
@@ -31,18 +34,9 @@ def oom_kills() -> int | None:
 
     Returns:
         A counter that only grows, of use as a difference; None where the kernel has none.
-
-    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.events: oom_kill) and
-    cgroup-v1/memory.rst (memory.oom_control: oom_kill); /proc/vmstat has oom_kill since Linux 4.13.
     """
-    for path in [*_group_files(), HOST_COUNTERS]:
-        try:
-            found = COUNT.search(path.read_text(encoding="ascii", errors="replace"))
-        except OSError:
-            continue
-        if found:
-            return int(found[1])
-    return None
+    counts = (_number(path, "oom_kill ") for path in [*_group_files(), HOST_COUNTERS])
+    return next((count for count in counts if count is not None), None)
 
 
 def free_bytes() -> int:
@@ -59,11 +53,7 @@ def total_bytes() -> int:
 
 
 def _limits(machine: int) -> list[tuple[int, int]]:
-    """Return (limit, used) bytes of each control group around this process that has a limit.
-
-    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat)
-    and cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes).
-    """
+    """Return (limit, used) bytes of each control group around this process that has a limit."""
     found = []
     for counters in _group_files():
         # A limit of any group around this one holds, too.
@@ -72,7 +62,7 @@ def _limits(machine: int) -> list[tuple[int, int]]:
             for limit_file, used_file, keys in GROUP_MEMORY:
                 limit, used = (_number(folder / name) for name in (limit_file, used_file))
                 if limit and used is not None and limit < machine:
-                    droppable = sum(_number(folder / STATISTICS, key) or 0 for key in keys)
+                    droppable = sum(_number(folder / "memory.stat", key) or 0 for key in keys)
                     found.append((limit, max(0, used - droppable)))
     return found
 
