@@ -148,7 +148,7 @@ def request_of(run_dir: Path) -> EvaluateRequest:
         ValidationError: It is damaged.
     """
     # What reads saved requests starts processes, too, which no other request needs.
-    from ft_tools.runs.processes.worker_session import without_removed_fields
+    from ft_tools.runs.processes.worker_session import read_saved
 
     saved = (run_dir / "request.json").read_bytes()
-    return EvaluateRequest.model_validate_json(without_removed_fields(saved, EvaluateRequest))
+    return read_saved(EvaluateRequest, saved)

@@ -15,6 +15,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
@@ -216,35 +218,28 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     sys.exit(_run(session, work))
 
 
-<<<<<<< HEAD
-def without_removed_fields(text: bytes, kind: type[BaseModel]) -> bytes:
-    """Return a saved plan or request without what only an earlier version had: fields, list items.
+def read_saved(kind: type[Saved], text: bytes) -> Saved:
+    """Parse a saved plan or request without what only an earlier version had: fields, list items.
 
     An item is one of a list of names, such as a metric.
+
+    Raises:
+        ValidationError: There is a value in it that this version refuses.
     """
     try:
-        kind.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
-        saved = json.loads(text)
-        for detail in reversed(error.errors()):
-            *path, last = detail["loc"]
-            is_item = detail["type"] == "literal_error" and isinstance(last, int)
-            if detail["type"] == "extra_forbidden" or is_item:
-                part = saved
-                for key in path:
-                    part = part[key]
-                _ = part.pop(last) if is_item else part.pop(last, None)
-        return json.dumps(saved).encode()
-    return text
+        unknown = [detail["loc"] for detail in error.errors() if detail["type"] == "literal_error"]
+    saved = json.loads(text)
+    for *path, place in reversed(unknown):
+        if isinstance(place, int):
+            del reduce(getitem, path, saved)[place]
+    return kind.model_validate_json(json.dumps(saved), extra="ignore")
 
 
-=======
->>>>>>> b60e0330 (Write a run's files, locks and supervisor anew: one description of files and signs)
 def _read(kind: type[Saved], name: str, text: bytes) -> Saved:
     try:
-        with contextlib.suppress(ValidationError):
-            return kind.model_validate_json(text)
-        return kind.model_validate_json(text, extra="ignore")
+        return read_saved(kind, text)
     except ValidationError as error:
         said = "; ".join(complaints(kind, error))
         raise Refused(
