@@ -22,7 +22,7 @@ def create_dataset(request: CreateRequest) -> Launch:
         request,
         plan,
         warnings=plan.warnings,
-        slots=([], 1),
+        slots=[],
         lineage={"source": request.source},
     )
     return found.model_copy(update={"next_steps": []}) if plan.is_open else found

@@ -1,5 +1,7 @@
 """evaluate: plan a comparison of systems, and start it when the plan is confirmed."""
 
+from typing import Any
+
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import MLX, find_models
@@ -26,15 +28,14 @@ def evaluate(request: EvaluateRequest) -> Launch:
     wanted = CPU if request.device == MLX else request.device
     device = find_device(wanted) if models.by_name else None
     plan = make_plan(request, models)
-    where: str | None = None
-    slots: tuple[list[str], int] = [], 1
+    where: dict[str, Any] = {"device": None, "slots": []}
     if device is not None:
         loading, shown = plan.loading, device.model
         if loading is None or (device.name != CPU and loading.place.startswith("cuda:")):
             # A run waits for the GPUs that its models are loaded on.
-            where, slots = device.name, (device.cards, 1)
+            where = {"device": device.name, "slots": device.cards}
         else:
-            where, slots = slots_for(CPU if loading.on_mlx else loading.place)
+            where = slots_for(CPU if loading.on_mlx else loading.place)
         if loading.on_cpu if loading else device.name == CPU:
             shown = CPU
         elif loading is not None and loading.on_mlx:
@@ -52,7 +53,6 @@ def evaluate(request: EvaluateRequest) -> Launch:
         request,
         plan,
         warnings=plan.warnings,
-        device=where,
-        slots=slots,
         lineage=lineage,
+        **where,
     )

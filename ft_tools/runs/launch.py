@@ -93,7 +93,7 @@ def launch(
         request: The tool's request.
         plan: What would be done, and what is hashed.
         warnings: Shown beside the plan.
-        where: `device`, `slots`, `backend`, `lineage`, another `name`: of `start.start`.
+        where: `device`, `slots`, `lineage`, another `name`: fields of RunInfo.
 
     Raises:
         PlanChanged: The data, the model or the arguments changed since the plan was shown.

@@ -1,6 +1,7 @@
 """merge_and_quantize: say what would be done and what it takes, and start it when confirmed."""
 
 from pathlib import Path
+from typing import Any
 
 from ft_tools.errors import require_installed
 from ft_tools.models import model_folder
@@ -43,7 +44,6 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
                 require_installed(extra, module)
         if why := forbidden(plan):
             raise refusal("base_forbidden", **why)
-    device, slots = slots_of(plan)
     lineage = {"base_model": plan.base_model}
     if directory.RUN_ID.fullmatch(request.source):
         lineage["parent_run"] = request.source
@@ -54,20 +54,19 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
         plan,
         warnings=plan_warnings(plan),
         name=plan.name,
-        device=device,
-        slots=slots,
         lineage=lineage,
+        **slots_of(plan),
     )
 
 
-def slots_of(plan: ShipPlan) -> tuple[str | None, tuple[list[str], int]]:
+def slots_of(plan: ShipPlan) -> dict[str, Any]:
     """Return the device of a run and the slots it waits for: those of GPUs it may load on."""
     if plan.num_params is None:
         # The run finds out after the download whether the model fits on the GPU.
         found = find_device(plan.device)
-        return found.name, (found.cards, 1)
+        return {"device": found.name, "slots": found.cards}
     if plan.runs_on is None:
-        return None, ([], 1)
+        return {"device": None, "slots": []}
     return slots_for(plan.runs_on.device)
 
 

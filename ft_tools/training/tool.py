@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
 from ft_tools.advice.launches import LaunchAdvice, require_advised
@@ -102,8 +103,7 @@ def _probed(request: GrpoRequest, plan: GrpoPlan) -> Launch:
     if known and known[0][1] not in UNDER_WAY:
         raise refusal("probe_ended", run=known[0][0].name, state=known[0][1])
     run_id = known[0][0].name if known else start.start(
-        probe.KIND, request, plan, name=request.name, device=plan.device.name, slots=_slots(plan),
-        lineage=_lineage(plan),
+        probe.KIND, request, plan, name=request.name, lineage=_lineage(plan), **_where(plan)
     )  # fmt: skip
     limits = {"seconds": probe.SECONDS, "most": probe.MOST_SECONDS, "least": probe.LEAST_PROMPTS}
     told = warning("probe_started", prompts=probe.PROMPTS, **limits)
@@ -162,10 +162,10 @@ def _launch(
         request,
         plan,
         warnings=[*plan.missing, *plan.warnings],
-        device=plan.device.name,
-        slots=_slots(plan),
-        backend=(request.backend, request.backend_options),
+        backend=request.backend,
+        backend_options=request.backend_options,
         lineage=_lineage(plan),
+        **_where(plan),
     )
     if elsewhere:
         found = found.model_copy(update={"next_steps": [_after_export_plan(found, plan, request)]})
@@ -201,12 +201,12 @@ def _lineage(plan: TrainingPlan) -> dict[str, str]:
     return lineage
 
 
-def _slots(plan: TrainingPlan) -> tuple[list[str], int]:
-    """Return the slots that the run may take here, and how many; a scheduler has its own."""
-    if plan.place.backend != "local":
-        return [], plan.place.processes
-    names = plan.device.cards or ["cpu"]
-    return names, plan.place.processes if plan.device.cards else 1
+def _where(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the device of the run, and the slots it waits for here; a scheduler has its own."""
+    is_local, cards = plan.place.backend == "local", plan.device.cards
+    names = cards or ["cpu"] if is_local else []
+    count = plan.place.processes if cards or not is_local else 1
+    return {"device": plan.device.name, "slots": names, "num_slots": count}
 
 
 def _after_export_plan(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:

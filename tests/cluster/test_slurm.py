@@ -11,7 +11,7 @@ from ft_tools.runs.state import directory, locks
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training.request import SftRequest
 from tests.cluster.conftest import eventually, said
-from tests.faults.harness import WORKER, Moves, run_dir_of
+from tests.faults.harness import WORKER, Moves, messages, run_dir_of
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -46,15 +46,11 @@ def request_(workspace, tiny_model_in):
 def moves(*names, **options):
     """Start a cheap run; its id."""
     plan = Moves(moves=list(names))
-    return start("audit", plan, plan, worker=WORKER, backend=("slurm", options))
+    return start("audit", plan, plan, worker=WORKER, backend="slurm", backend_options=options)
 
 
 def report(run_id):
     return get_run(RunRequest(run_id=run_id))
-
-
-def messages(run_id):
-    return [event.message for event in directory.read_events(run_dir_of(run_id))]
 
 
 def job_of(run_id):

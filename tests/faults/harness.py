@@ -43,6 +43,10 @@ def report(run_id: str):
     return get_run(RunRequest(run_id=run_id))
 
 
+def messages(run_id: str) -> list[str]:
+    return [event.message for event in directory.read_events(run_dir_of(run_id))]
+
+
 def until(claim, seconds: float = PATIENCE_SECONDS, pause: float = 0.01):
     """Poll until a claim is true, and return what it said."""
     end = time.monotonic() + seconds

@@ -4,10 +4,18 @@ import json
 import os
 
 import pytest
-from harness import ENDED, launch, report, run_dir_of, starts, until, until_phase, until_state
+from harness import (
+    ENDED,
+    launch,
+    messages,
+    report,
+    run_dir_of,
+    starts,
+    until_phase,
+    until_state,
+)
 
 from ft_tools.runs.request import CancelRequest
-from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("runs_here")]
@@ -15,7 +23,7 @@ CARDS = ["GPU-2bc", "GPU-3d"]
 ROWS = "\n".join(
     f"{i}, {uuid}, NVIDIA A100, 81920, 0, 8.0, 535.54.03, Disabled" for i, uuid in enumerate(CARDS)
 )
-TWO = ("local", {"processes": 2})
+TWO = {"backend_options": {"processes": 2}}
 
 
 @pytest.fixture
@@ -35,34 +43,17 @@ def shown(run_id):
     return json.loads((run_dir_of(run_id) / "sees.json").read_bytes())
 
 
-def messages(run_id):
-    return [event.message for event in directory.read_events(run_dir_of(run_id))]
-
-
 def test_a_run_of_one_process_is_shown_the_one_gpu_that_it_holds(two_cards):
-    seen = shown(launch("sees", device="cuda", slots=(CARDS, 1)))
+    seen = shown(launch("sees", device="cuda", slots=CARDS))
     assert seen["CUDA_VISIBLE_DEVICES"] == CARDS[0]
     assert seen["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
-    both = shown(launch("sees", device="cuda", slots=(CARDS, 2), backend=TWO))
+    both = shown(launch("sees", device="cuda", slots=CARDS, num_slots=2, **TWO))
     assert both["CUDA_VISIBLE_DEVICES"] == ",".join(CARDS)
     assert shown(launch("sees", device="cpu"))["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_runs_on_two_gpus_do_not_wait_and_the_third_does(two_cards):
-    running = [launch("until_told", device="cuda", slots=(CARDS, 1)) for _ in range(2)]
-    for run_id in running:
-        until_phase(run_id, "steps")
-    third = launch("sees", device="cuda", slots=(CARDS, 1))
-    until(lambda: report(third).phase == "waiting: other runs use cuda")
-    cancel_run(CancelRequest(run_id=running[1]))
-    assert shown(third)["CUDA_VISIBLE_DEVICES"] == CARDS[1]
-    assert report(third).phase != "waiting: other runs use cuda"
-    cancel_run(CancelRequest(run_id=running[0]))
-    until_state(running[0], "cancelled")
-
-
 def test_a_gpu_that_is_gone_since_the_plan_is_named(two_cards):
-    run_id = launch("sees", device="cuda", slots=(["GPU-gone"], 1))
+    run_id = launch("sees", device="cuda", slots=["GPU-gone"])
     until_state(run_id, *ENDED)
     error = report(run_id).error
     assert error.code == "not_started"
@@ -70,7 +61,7 @@ def test_a_gpu_that_is_gone_since_the_plan_is_named(two_cards):
 
 
 def test_a_worker_that_asks_again_gets_a_fresh_process_in_the_same_attempt():
-    run_id = launch("again:0", "steps:2")
+    run_id = launch("again", "steps:2")
     until_state(run_id, "succeeded")
     assert len(set(starts(run_id))) == 2
     assert report(run_id).attempts == 1

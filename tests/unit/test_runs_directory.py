@@ -13,10 +13,11 @@ from ft_tools.runs.processes import endings
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.log import log_tail
-from ft_tools.runs.state.records import Progress, RunError, RunInfo, Status
+from ft_tools.runs.state.records import Progress, RunError, Status
 from ft_tools.runs.state.run_state import settled
 from ft_tools.runs.tool import get_run
 from ft_tools.training.request import SftRequest
+from tests.made_runs import made_run
 
 RUN_ID = "sft-0123456789abcdef"
 
@@ -24,15 +25,7 @@ RUN_ID = "sft-0123456789abcdef"
 @pytest.fixture
 def run_dir(workspace):
     """Give the directory of a run that nobody holds."""
-    return make_run(workspace, RUN_ID)
-
-
-def make_run(workspace, run_id):
-    folder = workspace / "runs" / run_id
-    folder.mkdir(parents=True)
-    info = RunInfo(run_id=run_id, kind="sft", created_at=1.0)
-    (folder / "run.json").write_text(info.model_dump_json())
-    return folder
+    return made_run(workspace / "runs", RUN_ID)
 
 
 def test_every_event_can_be_read_by_asking_for_those_after_the_last_one(run_dir):
@@ -63,8 +56,7 @@ DAMAGED = [b"", b"{", b"[]", b'{"state": "flying"}', b"\xff" * 100, b"[" * 100_0
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
 def test_a_damaged_file_is_reported_and_hides_no_other_run(workspace, run_dir, data):
-    good = make_run(workspace, "sft-ffffffffffffffff")
-    directory.write_status(good, Status(state="succeeded"))
+    good = made_run(workspace / "runs", "sft-ffffffffffffffff", Status(state="succeeded"))
     (good / "report.json").write_bytes(b"{")
     (run_dir / "status.json").write_bytes(data)
     report = get_run(RunRequest(run_id=RUN_ID))
@@ -81,15 +73,12 @@ def test_a_damaged_file_is_reported_and_hides_no_other_run(workspace, run_dir, d
 
 
 def test_staging_folders_links_and_strangers_are_no_runs(workspace, run_dir):
-    make_run(workspace, ".tmp-sft-1111111111111111-abcd")
-    make_run(workspace, "notes-1111111111111111")
+    for name in (".tmp-sft-1111111111111111-abcd", "notes-1111111111111111"):
+        made_run(workspace / "runs", name)
     (workspace / "runs" / "sft-2222222222222222").symlink_to(run_dir)
     assert [path.name for path in directory.all_runs()] == [RUN_ID]
     with pytest.raises(NotFound):
         directory.find("sft-2222222222222222")
-
-
-def test_what_is_no_run_id_is_refused(workspace):
     for run_id in ("", "..", "sft-0123", RUN_ID + "\n", "../" + RUN_ID):
         with pytest.raises(BadInput):
             directory.find(run_id)

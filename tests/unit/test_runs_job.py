@@ -8,7 +8,8 @@ import pytest
 from ft_tools.runs.launchers import inside_job, workdir
 from ft_tools.runs.processes.worker_session import RUN_FAILED
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import RunError, RunInfo, Status
+from ft_tools.runs.state.records import RunError, Status
+from tests.made_runs import made_run
 
 RUN = "sft-0123456789abcdef"
 
@@ -16,12 +17,9 @@ RUN = "sft-0123456789abcdef"
 @pytest.fixture
 def run_dir(tmp_path):
     """Write a run that was given to the job with the token `mine`."""
-    folder = tmp_path / RUN
-    folder.mkdir()
-    info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="ray")
-    (folder / "run.json").write_text(info.model_dump_json())
-    (folder / directory.JOB).write_text('{"backend": "ray", "token": "mine"}')
-    directory.write_status(folder, Status(state="queued"))
+    plan = {"model": {}, "training": {}, "place": {"sharding": "ddp"}}
+    folder = made_run(tmp_path, RUN, Status(state="queued"), request={}, plan=plan, backend="ray")
+    (folder / directory.JOB).write_text('{"token": "mine"}')
     return folder
 
 
@@ -104,10 +102,6 @@ def test_a_job_has_succeeded_for_its_scheduler_when_the_run_has(
 @pytest.fixture
 def there(run_dir, tmp_path, monkeypatch):
     """Give the working directory of the run, its place in the storage, and where it runs."""
-    (run_dir / "request.json").write_text("{}")
-    (run_dir / "plan.json").write_text(
-        '{"model": {}, "training": {}, "place": {"sharding": "ddp"}}'
-    )
     monkeypatch.setattr(inside_job, "KEEP_SECONDS", 0.0)
     monkeypatch.setattr(inside_job, "LAST_COPIES", 2)
     workdir.pack(run_dir)

@@ -3,21 +3,18 @@
 import json
 
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.state.records import Status
 from ft_tools.runs.tool import get_run
+from tests.made_runs import made_run
 
 HOUR = 3600.0
 
 
-def add_run(workspace, kind, number, status, request=None, report=None, **info):
-    run_dir = workspace / "runs" / f"{kind}-{number:016x}"
-    run_dir.mkdir(parents=True)
-    made = RunInfo(run_id=run_dir.name, kind=kind, created_at=float(number), **info)
-    (run_dir / "run.json").write_text(made.model_dump_json())
+def add_run(workspace, kind, number, status, request=None, **info):
+    runs, run_id = workspace / "runs", f"{kind}-{number:016x}"
+    run_dir = made_run(runs, run_id, request=request or {}, created_at=float(number), **info)
+    # As it is: a write would set the time.
     (run_dir / "status.json").write_text(Status(**status).model_dump_json())
-    (run_dir / "request.json").write_text(json.dumps(request or {}))
-    if report:
-        (run_dir / "report.json").write_text(json.dumps(report))
     return run_dir
 
 

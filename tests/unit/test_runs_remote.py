@@ -17,7 +17,8 @@ from ft_tools.publish import new_folder
 from ft_tools.runs.launchers import attend as remote
 from ft_tools.runs.launchers import workdir
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import Artifact, RunInfo, Status
+from ft_tools.runs.state.records import Artifact, Status
+from tests.made_runs import made_run
 
 RUN = "sft-0123456789abcdef"
 PATIENCE_SECONDS = 60.0
@@ -35,7 +36,6 @@ printf '[{"job_name": "%s", "status": "%s"}]' "$name" "$state"
 """
 END = 'echo CANCELLED > "$CLOUD/states"'
 SYNC = 'for folder in "$@"; do :; done; cp -r "$CLOUD/bucket/." "$folder"'
-OPTIONS = {"storage": "s3://mine/runs"}
 
 
 class Cloud:
@@ -77,8 +77,6 @@ class Cloud:
 @pytest.fixture
 def run_dir(workspace):
     """Write a run that waits for its submission."""
-    folder = workspace / "runs" / RUN
-    folder.mkdir(parents=True)
     (workspace / "train.jsonl").write_text('{"text": "a"}\n')
     plan = {
         "dataset": {"path": str(workspace / "train.jsonl")},
@@ -87,10 +85,16 @@ def run_dir(workspace):
         "training": {"chat_template_path": None},
         "place": {"sharding": "ddp"},
     }
-    (folder / "plan.json").write_text(json.dumps(plan))
-    (folder / "request.json").write_text("{}")
-    directory.write_status(folder, Status(state="queued"))
-    return folder
+    return made_run(
+        workspace / "runs",
+        RUN,
+        Status(state="queued"),
+        request={},
+        plan=plan,
+        backend="skypilot",
+        backend_options={"storage": "s3://mine/runs"},
+        worker="ft_tools.training.worker.sft",
+    )
 
 
 @pytest.fixture
@@ -113,15 +117,7 @@ def cloud(tmp_path, run_dir, monkeypatch):
 def attend(run_dir, terms=lambda: False):
     """Look after the run until it is over, but not for ever; how it ended."""
     until = time.monotonic() + PATIENCE_SECONDS
-    info = RunInfo(
-        run_id=RUN,
-        kind="sft",
-        created_at=0.0,
-        backend="skypilot",
-        worker="ft_tools.training.worker.sft",
-    )
-    info = info.model_copy(update={"backend_options": OPTIONS})
-    (run_dir / "run.json").write_text(info.model_dump_json())
+    info = directory.read_info(run_dir)
     remote.attend(run_dir, info, lambda: int(terms() or time.monotonic() > until), 0.0)
     return directory.read_status(run_dir)
 
@@ -176,7 +172,6 @@ def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, wo
     plan["model"]["load_from"] = str(workspace / "model")
     plan["training"] |= {"use_liger_kernel": True, "report_to": ["tensorboard"]}
     (run_dir / "plan.json").write_text(json.dumps(plan))
-    (run_dir / "run.json").write_text("{}")
     (run_dir / directory.JOB).write_text('{"token": "mine"}')
     workdir.pack(run_dir)
     packed = run_dir / workdir.FOLDER

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ft_tools.errors import Missing
 from ft_tools.publish import private_folder
@@ -113,22 +114,22 @@ def candidates(info: RunInfo) -> list[str]:
     return [card.uuid for card in may]
 
 
-def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
-    """Return the device and the slots of a run that loads a model in a certain place.
+def slots_for(place: str) -> dict[str, Any]:
+    """Return the `device`, `slots` and `num_slots` of a run that loads a model in a place.
 
     Args:
         place: cpu; cuda:N, which may be any GPU like that one; or auto: spread over all of them.
 
     Returns:
-        `device` and `slots`, as `start.start` takes them. On the CPU nothing is waited for.
+        Fields of RunInfo. On the CPU nothing is waited for.
     """
     if place == CPU:
-        return CPU, ([], 1)
+        return {"device": CPU, "slots": []}
     cards = devices.find_cards()
     if not place.startswith("cuda:"):
-        return "cuda", ([card.uuid for card in cards], len(cards))
+        return {"device": "cuda", "slots": [c.uuid for c in cards], "num_slots": len(cards)}
     meant = cards[int(place.removeprefix("cuda:"))]
-    return "cuda", ([card.uuid for card in cards if card.is_like(meant)], 1)
+    return {"device": "cuda", "slots": [card.uuid for card in cards if card.is_like(meant)]}
 
 
 def used_by_others_gib(device: devices.Device) -> float:

@@ -60,12 +60,8 @@ def start(
     plan: BaseModel,
     *,
     request_id: str = "",
-    name: str = "",
-    device: str | None = None,
-    slots: tuple[list[str], int] | None = None,
-    lineage: dict[str, str] | None = None,
     worker: str | None = None,
-    backend: tuple[str, dict[str, Any]] = ("local", {}),
+    **about: Any,
 ) -> str:
     """Start a run, or find the one that this request id started already.
 
@@ -78,12 +74,8 @@ def start(
         request: The tool's request, kept as request.json.
         plan: What was confirmed, kept as plan.json.
         request_id: The caller's own name for this start; empty: each call starts a run.
-        name: For people.
-        device: cpu or cuda, what it computes on; None: not chosen here.
-        slots: Slots that it may take, and how many it waits for; None: the one of its device.
-        lineage: Where the run comes from.
         worker: Module to run; None: the kind's own.
-        backend: What executes it, and what that is told.
+        about: More fields of RunInfo: name, device, slots, num_slots, lineage, backend ...
 
     Returns:
         The run id.
@@ -94,22 +86,10 @@ def start(
     """
     digest = hashlib.sha256(request_id.encode()).hexdigest()[:16]
     run_id = f"{kind}-{digest if request_id else secrets.token_hex(8)}"
-    module = allowed_worker(worker or WORKERS[kind])
+    about |= {"run_id": run_id, "kind": kind, "created_at": time.time(), "request_id": request_id}
+    about["worker"] = allowed_worker(worker or WORKERS[kind])
+    info = RunInfo.model_validate(about, extra="forbid")
     runs = workspace.runs_dir()
-    info = RunInfo(
-        run_id=run_id,
-        kind=kind,
-        name=name,
-        created_at=time.time(),
-        request_id=request_id,
-        device=device,
-        slots=None if slots is None else slots[0],
-        num_slots=1 if slots is None else slots[1],
-        lineage=lineage or {},
-        worker=module,
-        backend=backend[0],
-        backend_options=backend[1],
-    )
     with contextlib.ExitStack() as held:
         _prepare(runs)
         try:
