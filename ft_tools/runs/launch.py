@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -168,8 +167,8 @@ def _remember(digest: str, decided: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, FineTuningError):
         private_folder(folder)
         write_file(folder / f"{digest}.json", json.dumps(decided))
-        newest_first = sorted(folder.glob("*.json"), key=_written_at, reverse=True)
-        for file in newest_first[KEPT_PLANS:]:
+        oldest_first = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+        for file in oldest_first[:-KEPT_PLANS]:
             file.unlink(missing_ok=True)
 
 
@@ -180,12 +179,6 @@ def _remembered(digest: str) -> dict[str, Any] | None:
             found: dict[str, Any] = json.loads((folder / f"{digest}.json").read_bytes())
             return found
     return None
-
-
-def _written_at(file: Path) -> float:
-    with contextlib.suppress(OSError):
-        return file.stat().st_mtime
-    return 0.0
 
 
 def _confirmed(request: LaunchRequest, digest: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from ft_tools.errors import BadData
 from ft_tools.runs.ledger import spent
 from ft_tools.runs.next_steps import next_steps
 from ft_tools.runs.processes import process_tree
-from ft_tools.runs.processes.start import adopt, supervise
+from ft_tools.runs.processes.start import adopt, resume
 from ft_tools.runs.report import RunLine, RunList, RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory
@@ -110,7 +110,7 @@ def resume_run(request: ResumeRequest) -> RunReport:
         # Its scheduler has the job still: it only needs somebody who looks after it again.
         adopt(run_dir)
     else:
-        supervise(run_dir)
+        resume(run_dir)
     return read_run(request.run_id)
 
 

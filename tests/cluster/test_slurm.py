@@ -180,11 +180,3 @@ def test_a_run_that_failed_is_a_job_that_failed_and_what_depends_on_it_does_not_
     assert "JobState=FAILED" in said("scontrol", "show", "job", "--oneliner", job_of(run_id))
     shown = ["scontrol", "show", "job", "--oneliner", dependent]
     eventually(lambda: "JobState=CANCELLED" in said(*shown), 60)
-
-
-def test_what_slurm_refuses_ends_the_run_in_slurms_own_words():
-    run_id = moves("steps:5", partition="nowhere")
-    refused = finished(run_id)
-    assert refused.state == "failed"
-    assert "invalid partition specified: nowhere" in refused.error.message
-    assert not any(m.startswith("submitted as") for m in messages(run_id))

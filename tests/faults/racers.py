@@ -5,7 +5,7 @@ as a JSON list. The naive ways are the negative controls of the tests that use t
 """
 
 import json
-import os
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -39,25 +39,22 @@ RACES = {race.__name__: race for race in (start, resume, start_naively)}
 
 
 def race(num_racers: int, what: str, argument: str) -> list[str]:
-    gate, open_gate = os.pipe()
-    answers = []
-    for _ in range(num_racers):
-        read, write = os.pipe()
-        if os.fork() == 0:
-            os.close(open_gate)
-            os.read(gate, 1)
-            try:
-                answer = RACES[what](argument)
-            except FineTuningError as error:
-                answer = error.code
-            os.write(write, answer.encode())
-            os._exit(0)
-        os.close(write)
-        answers.append(read)
-    os.close(open_gate)
-    found = [os.read(read, 1000).decode() for read in answers]
-    for _ in range(num_racers):
-        os.wait()
+    context = multiprocessing.get_context("fork")
+    gate, answers = context.Barrier(num_racers), context.SimpleQueue()
+
+    def run() -> None:
+        gate.wait()
+        try:
+            answers.put(RACES[what](argument))
+        except FineTuningError as error:
+            answers.put(error.code)
+
+    racers = [context.Process(target=run) for _ in range(num_racers)]
+    for racer in racers:
+        racer.start()
+    found = [answers.get() for _ in racers]
+    for racer in racers:
+        racer.join()
     return found
 
 

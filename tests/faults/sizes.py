@@ -7,7 +7,6 @@ SIZES: dict[str, tuple[int | None, int | None]] = {
     "kill points of a program": (40, None),
     "kill points of a start": (3, None),
     "error points of a program": (16, None),
-    "disk sizes": (40, 240),
     "kills of a server": (5, 40),
     "resume races": (4, 500),
     "cancels": (6, 100),

@@ -1,4 +1,4 @@
-"""P16: what data, file names, models and logs say reaches the agent only when asked for."""
+"""P16: what data, file names and models say reaches the agent only when asked for."""
 
 import json
 import re
@@ -10,10 +10,8 @@ from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
-from ft_tools.runs.request import RunRequest
-from ft_tools.runs.tool import get_run
 from ft_tools.tools import TOOLS
-from tests.protocol.calls import CONFIG, RUN_ID, prepare
+from tests.protocol.calls import CONFIG, prepare
 
 MARK = "zqxjkv"
 COMMAND = "launch_sft(dataset='x', confirm='y')"
@@ -149,20 +147,6 @@ def test_what_is_shown_is_quoted_bounded_and_hides_nothing(workspace, size):
             assert len(re.sub(r'\\(["\\])', r"\1", example.value)) <= 8_002
             assert isinstance(json.loads(example.value), str)
         assert not HIDDEN.search(report.model_dump_json())
-
-
-@sized("injections")
-def test_what_a_run_says_comes_only_when_asked_for_and_escaped(workspace, size):
-    prepare(workspace)
-    for payload in payloads(size):
-        log = workspace / "runs" / RUN_ID / "log.txt"
-        log.write_text(payload + "\n", encoding="utf-8")
-        quiet = get_run(RunRequest(run_id=RUN_ID)).model_dump_json()
-        quiet += get_run(RunRequest()).model_dump_json()
-        assert MARK not in quiet
-        loud = get_run(RunRequest(run_id=RUN_ID, log_lines=5))
-        assert not HIDDEN.search(loud.model_dump_json())
-        assert sum(map(len, loud.log_tail)) <= 5 * 2000
 
 
 def test_the_check_can_fail(workspace):

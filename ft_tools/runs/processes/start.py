@@ -108,7 +108,7 @@ def start(
     return run_id
 
 
-def supervise(run_dir: Path) -> None:
+def resume(run_dir: Path) -> None:
     """Start a supervisor, and by it another attempt, for a run that nobody holds.
 
     Raises:
