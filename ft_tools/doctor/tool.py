@@ -30,11 +30,7 @@ TRIALS = {
 def doctor(request: DoctorRequest) -> DoctorReport:
     """Check what works on this machine, what does not, and name the command for each.
 
-    Args:
-        request: What has to work.
-
-    Returns:
-        The report; a purpose works if nothing that it needs is missing or broken.
+    A purpose works if nothing that it needs is missing or broken.
     """
     checks = [*machine.checks()]
     # Some seconds of real work: only where training is what has to work.

@@ -29,11 +29,7 @@ class WorkspaceSpending(Report):
 
 
 def spent(runs: Iterable[Path]) -> WorkspaceSpending:
-    """Return what runs have taken.
-
-    Args:
-        runs: Their directories, newest first.
-    """
+    """Return what runs have taken; they are listed newest first."""
     hours = {True: 0.0, False: 0.0}
     usd = 0.0
     models: list[str] = []

@@ -31,14 +31,7 @@ WAITING: dict[State, str] = {"stalled": "stop_stalled", "cancelling": "wait_for_
 def next_steps(
     run_dir: Path, kind: Kind, status: Status, result: dict[str, Any] | None
 ) -> list[NextStep]:
-    """Return the calls that follow from a run as it is now.
-
-    Args:
-        run_dir: The run.
-        kind: What it does.
-        status: Its settled state.
-        result: The report of a finished one.
-    """
+    """Return the calls that follow from a settled status, and from a finished run's report."""
     state = status.state
     if state == "succeeded":
         return [*_proposed(result), *([_measured(run_dir)] if kind in TRAINED else [])]

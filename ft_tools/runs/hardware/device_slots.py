@@ -117,11 +117,8 @@ def candidates(info: RunInfo) -> list[str]:
 def slots_for(place: str) -> dict[str, Any]:
     """Return the `device`, `slots` and `num_slots` of a run that loads a model in a place.
 
-    Args:
-        place: cpu; cuda:N, which may be any GPU like that one; or auto: spread over all of them.
-
-    Returns:
-        Fields of RunInfo. On the CPU nothing is waited for.
+    That is cpu, where nothing is waited for; cuda:N, which may be any GPU like that one; or auto,
+    spread over all of them.
     """
     if place == CPU:
         return {"device": CPU, "slots": []}
@@ -154,12 +151,8 @@ def environment(
     """Return the variables of a worker that decide which devices it sees.
 
     They have to be there before the process starts: libraries look at the GPUs while they are
-    imported, and what CUDA shows is fixed then.
-
-    Args:
-        info: The run.
-        taken: UUIDs of the GPUs that it holds; empty where a scheduler gives them.
-        given: The variables that it gets anyway.
+    imported, and what CUDA shows is fixed then. `taken` are the UUIDs of the GPUs that the run
+    holds, none where a scheduler gives them; `given` the variables that it gets anyway.
     """
     if info.device is None:
         return {}

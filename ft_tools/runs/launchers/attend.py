@@ -67,11 +67,8 @@ def shown_job(kind: str, module: str, options: Launcher) -> Job:
 def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float) -> None:
     """Look after a job until it is gone, and write its end if it could not.
 
-    Args:
-        run_dir: The run.
-        info: Its run.json.
-        terms: How many TERM signals arrived; on one this process leaves and the job continues.
-        grace: Seconds that a job gets to stop by itself after a cancel.
+    On a TERM (`terms` counts them) this process leaves and the job continues. After a cancel a job
+    gets `grace` seconds to stop by itself.
 
     Raises:
         FineTuningError: It cannot be submitted.

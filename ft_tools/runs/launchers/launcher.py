@@ -98,12 +98,7 @@ def torchrun(
 ) -> list[str]:
     """Return the argv that starts so many ranks of a worker on this machine.
 
-    Args:
-        python: Interpreter.
-        module: The worker.
-        run_dir: Its run.
-        processes: Ranks of this machine.
-        meeting: torchrun's arguments about where machines meet; empty: it is the only one.
+    `meeting` holds torchrun's arguments about where machines meet; empty: it is the only one.
 
     >>> torchrun("python", "w.sft", "R", 2)[4:7]
     ['--standalone', '--nproc_per_node', '2']

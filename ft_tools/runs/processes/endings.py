@@ -100,13 +100,8 @@ def diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
 def attempt(run_dir: Path, work: Callable[[], int], is_stopped: Callable[[], bool]) -> int:
     """Run worker processes, again where they ask for fresh ones, and record how that ended.
 
-    Args:
-        run_dir: The run.
-        work: Runs them to their end, and returns their exit code.
-        is_stopped: Whether a TERM has arrived; then there are no fresh ones.
-
-    Returns:
-        The last exit code.
+    `work` runs them to their end and returns their exit code, as this does. Once a TERM has arrived
+    (`is_stopped`) there are no fresh ones.
     """
     kills_before = memory.oom_kills()
     while True:
@@ -119,10 +114,8 @@ def attempt(run_dir: Path, work: Callable[[], int], is_stopped: Callable[[], boo
 def record(run_dir: Path, return_code: int | None, kills_before: int | None = None) -> None:
     """Write the end that the worker could not write itself; one that it wrote stays.
 
-    Args:
-        run_dir: The run.
-        return_code: Of the worker, or of the program that started its ranks; None: not known.
-        kills_before: `memory.oom_kills()` from before the worker started.
+    `return_code` is that of the worker, or of the program that started its ranks; None: not known.
+    `kills_before` is `memory.oom_kills()` from before the worker started.
 
     Raises:
         DiskFull: It cannot be written.

@@ -24,15 +24,10 @@ def log_end(run_dir: Path, num_lines: int, *, is_over: bool = False) -> tuple[li
 
 
 def log_since(run_dir: Path, offset: int, *, is_over: bool = False) -> tuple[list[str], int]:
-    """Return lines of a run's log from an offset on, as `log_tail` shows them.
+    """Return lines of a run's log, at most 64 KiB of them, and the offset in bytes behind them.
 
-    Args:
-        run_dir: The run.
-        offset: Where a line begins, in bytes.
-        is_over: Nothing more is written: a last line without its end counts too.
-
-    Returns:
-        The lines, at most 64 KiB of them, and the offset behind them.
+    They begin at an offset, and are shown as by `log_tail`. Where nothing more is written
+    (`is_over`), a last line without its end counts, too.
     """
     try:
         with (run_dir / "log.txt").open("rb") as stream:
