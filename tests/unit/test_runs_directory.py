@@ -128,11 +128,11 @@ def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, mon
 
 def test_a_silent_run_whose_job_waits_for_a_machine_is_queued_and_not_stalled(run_dir, monkeypatch):
     directory.write_status(run_dir, Status(state="running", stalled_after_seconds=300.0))
-    (run_dir / directory.JOB).write_text('{"backend": "slurm", "token": "t", "job_id": "7"}')
+    (run_dir / directory.JOB).write_text('{"token": "t", "job_id": "7"}')
     wall = directory.time.time()
     monkeypatch.setattr(directory.time, "time", lambda: wall + 301)
     assert get_run(RunRequest(run_id=RUN_ID)).state == "stalled"
-    (run_dir / "waiting").touch()
+    (run_dir / directory.JOB).write_text('{"token": "t", "job_id": "7", "waiting": true}')
     assert settled(run_dir).state == "stalled", "nobody asks the scheduler any more"
     lock = locks.take(run_dir / locks.SUPERVISOR)
     waiting = get_run(RunRequest(run_id=RUN_ID))

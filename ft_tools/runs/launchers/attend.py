@@ -4,7 +4,6 @@ What the run does, and how it ended, stands in the run directory: the job writes
 copy is fetched. The scheduler is asked only whether the job is still there.
 """
 
-import contextlib
 import json
 import os
 import secrets
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import DiskFull, Missing
+from ft_tools.errors import Missing
 from ft_tools.publish import write_file
 from ft_tools.redaction import redact
 from ft_tools.runs.launchers import workdir
@@ -167,14 +166,9 @@ class Watch:
         """Ask the scheduler for the job, and then the storage for its files."""
         self._state = self._ask()
         if self._state.state != "unknown":
-            # The sign by which a reader distinguishes waiting from being stalled.
-            with contextlib.suppress(DiskFull):
-                if self._state.state == "waiting":
-                    directory.mark(self._run_dir, "waiting")
-                else:
-                    (self._run_dir / "waiting").unlink(missing_ok=True)
             if self._state.text != self._last.text:
                 directory.add_event(self._run_dir, f"{self.job}: {self._state.text}")
+                self._write(self.token, self.job_id)
             self._last = self._state
         gone = self._state.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
         self._gone = self._gone + 1 if gone else 0
@@ -227,7 +221,6 @@ class Watch:
             error = run_error("job_ended", **reports)
             ended: State = "cancelled" if reason == "user" else "interrupted"
             endings.write(self._run_dir, ended, reason, error)
-        (self._run_dir / "waiting").unlink(missing_ok=True)
         (self._run_dir / directory.JOB).unlink(missing_ok=True)
 
     def _hand_over(self, job: Job) -> None:
@@ -269,7 +262,9 @@ class Watch:
 
     def _write(self, token: str, job_id: str) -> None:
         self.token, self.job_id = token, job_id
-        write_file(self._run_dir / directory.JOB, json.dumps({"token": token, "job_id": job_id}))
+        # By `waiting` a reader distinguishes a job that waits from a run that is stalled.
+        job = {"token": token, "job_id": job_id, "waiting": self._state.state == "waiting"}
+        write_file(self._run_dir / directory.JOB, json.dumps(job))
 
 
 def call(argv: list[str], seconds: float) -> tuple[int, str]:

@@ -7,7 +7,7 @@ report.json, report.html, artifacts/, checkpoints/             log.txt   stdout 
 owner.lock, supervisor.lock, worker.lock                       see `locks`
 job.json        the job that has the run       job.*           what was submitted to a scheduler
 reserve         room for an end on a full disk
-cancel, preempt, again, out_of_memory, waiting                 see `Sign`
+cancel, preempt, again, out_of_memory                          see `Sign`
 """
 
 import contextlib
@@ -37,10 +37,10 @@ RUN_ID = re.compile(rf"(?:{'|'.join(get_args(Kind))})-[0-9a-f]{{16}}")
 RESERVE_BYTES = 64 * 1024
 UNREADABLE = "unreadable_status"
 JOB = "job.json"
-Sign = Literal["cancel", "preempt", "again", "out_of_memory", "waiting"]
+Sign = Literal["cancel", "preempt", "again", "out_of_memory"]
 """Empty files: a cancel was asked; all ranks are to save and stop; a rank asks for fresh processes,
 what they do differently is written down already; memory ended in any rank, rank 0 may learn of it
-only by being ended; the scheduler says that the job waits."""
+only by being ended."""
 
 
 def find(run_id: str) -> Path:

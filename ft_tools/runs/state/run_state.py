@@ -52,8 +52,8 @@ def _living_state(run_dir: Path, status: Status) -> State:
     silence = time.monotonic() - status.heartbeat
     silence = time.time() - status.updated_at if has_job else silence
     # The scheduler says that it waits, and somebody asks it still.
-    waits = directory.has(run_dir, "waiting") and locks.is_held(run_dir / locks.SUPERVISOR)
-    if waits and silence > LATE_SECONDS:
+    waits = directory.whole_json(run_dir / directory.JOB).get("waiting")
+    if waits and locks.is_held(run_dir / locks.SUPERVISOR) and silence > LATE_SECONDS:
         return "queued"
     return "stalled" if silence > (status.stalled_after_seconds or math.inf) else "running"
 
