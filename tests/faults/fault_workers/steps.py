@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ft_tools.publish import new_folder
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped, main
+from ft_tools.runs.state import directory
 from ft_tools.training.pace import Patience
 
 STEP_SECONDS = 0.02
@@ -71,6 +72,9 @@ def short_of_memory(session: Session, value: str) -> None:
     """Run out of memory in one rank, while the others wait for it as in a step."""
     session.phase("short_of_memory")
     if os.environ.get("RANK") == value:
+        # The one that writes has to be there: its end is what is looked at.
+        while directory.read_status(session.run_dir).phase != "short_of_memory":
+            time.sleep(STEP_SECONDS)
         raise MemoryError
     while not session.terminated:
         time.sleep(STEP_SECONDS)
