@@ -178,13 +178,6 @@ def best_metric(task: Task) -> str:
     return "eval_reward" if task == "grpo" else "eval_loss"
 
 
-def learnt_loss(task: Task, answer_tokens: float | None) -> float | None:
-    """Return the validation loss that says that all is learnt; None where no loss says so."""
-    answer = math.inf if answer_tokens is None or task != "sft" else answer_tokens
-    is_short = answer <= facts.number("train.short_answer_tokens")
-    return facts.number("train.learnt_loss") if is_short else None
-
-
 def batch_arguments(given: Mapping[str, Any], task: Task, effective: int) -> Arguments:
     """Return micro-batch and accumulation; what is left open makes the effective batch."""
     micro, steps = (given.get(name) for name in BATCH)

@@ -184,11 +184,6 @@ class TrainingPlan(Plan):
         return max(0, int(end // every - left_out))
 
     @property
-    def answer_tokens(self) -> float | None:
-        """Return the mean trained tokens of a row; None where they were not counted."""
-        return None if self.counts is None else self.counts.lengths.mean_answer_tokens
-
-    @property
     def most_tokens(self) -> int | None:
         """Return the tokens that a row of a batch may have before it is cut; None: not counted."""
         counts = self.counts

@@ -87,7 +87,7 @@ def test_the_exported_script_makes_an_example_of_each_answer(files):
     launch_sft(sft(export_dir="several"))
     text = (files / "several" / "train.py").read_text()
     script_of = {"json": json, "MARKS": False, "TRAINING": {}}
-    exec(text[text.index("def prepared") : text.index("class EarlyStopping")], script_of)
+    exec(text[text.index("def prepared") : text.index("def main")], script_of)
     made = script_of["prepared"]({"messages": one * 2, "tools": None})
     assert [example["prompt"] for example in made] == [one[:1], [*one, one[0]]]
     assert all(example["completion"] == one[1:] for example in made)

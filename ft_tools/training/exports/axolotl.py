@@ -12,7 +12,6 @@ from ft_tools.errors import FineTuningError
 from ft_tools.models.adapter_targets import named_targets
 from ft_tools.models.shape_of_model import config_of
 from ft_tools.training.checks import memory
-from ft_tools.training.defaults import learnt_loss
 from ft_tools.training.exports.script import loading_arguments, renamed
 from ft_tools.training.findings import warning
 from ft_tools.training.training_plan import DpoPlan, SftPlan, TrainingPlan
@@ -90,11 +89,7 @@ def _without_a_key(plan: TrainingPlan) -> list[str]:
         # The names that remain say it.
         peft.discard("exclude_modules")
     whole = {"llm_int8_skip_modules"} & {*(plan.quantization or ())}
-    found = sorted(training | (peft - {*PEFT_NAMES, "target_modules"}) | whole)
-    learnt = learnt_loss(plan.task, plan.answer_tokens)
-    if plan.patience is not None and learnt is not None:
-        found.append(f"the stop at a validation loss of {learnt:g}")
-    return found
+    return sorted(training | (peft - {*PEFT_NAMES, "target_modules"}) | whole)
 
 
 def arguments(plan: TrainingPlan) -> dict[str, Any]:

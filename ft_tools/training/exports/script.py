@@ -9,7 +9,6 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ft_tools.models.model_folder import tokenizer_folder
-from ft_tools.training.defaults import learnt_loss
 from ft_tools.training.training_plan import SftPlan, TrainingPlan
 
 GATED = """
@@ -45,7 +44,6 @@ def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
         "TRAINING": training | {"output_dir": "trl-output"},
         "MARKS": plan.task == "kto",
         "PATIENCE": plan.patience,
-        "LEARNT_LOSS": learnt_loss(plan.task, plan.answer_tokens),
         "TEMPLATE": plan.training.get("chat_template_path"),
     }
     values = renamed(values, names or {})

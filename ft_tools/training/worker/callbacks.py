@@ -9,12 +9,7 @@ from typing import Any
 
 import numpy
 import torch
-from transformers import (
-    EarlyStoppingCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-)
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session, Stopped
@@ -38,28 +33,6 @@ from ft_tools.training.worker.tracking import Trackers
 PAGE_SECONDS = 10.0
 STOP_SECONDS = 10.0
 """What an evaluation may take that is due at the step at which a run is asked to stop."""
-
-
-def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
-    """Return what ends a run; a loss says only of short answers in SFT that all is learnt."""
-    loss = defaults.learnt_loss(plan.task, plan.answer_tokens)
-    if loss is None:
-        return EarlyStoppingCallback(early_stopping_patience=patience)
-    learnt = loss
-
-    # A class of this plan: a resumed run makes its callback from the class and what a checkpoint
-    # keeps, the patience and its count.
-    class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
-        """Stop after evaluations without a better one, or at which all is learnt."""
-
-        def check_metric_value(self, args: Any, state: Any, control: Any, value: float) -> None:
-            """Count an evaluation from whose loss nothing is left to gain as one no better."""
-            if value <= learnt:
-                self.early_stopping_patience_counter += 1
-            else:
-                super().check_metric_value(args, state, control, value)
-
-    return EarlyStopping(early_stopping_patience=patience)
 
 
 class Randomness:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer
 
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.processes.endings import is_out_of_memory
@@ -14,7 +14,7 @@ from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import loading, ranks_agree
 from ft_tools.training.worker.artifacts import Outcome
-from ft_tools.training.worker.callbacks import RunCallback, early_stopping
+from ft_tools.training.worker.callbacks import RunCallback
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
 from ft_tools.training.worker.tracking import Trackers
 
@@ -91,7 +91,7 @@ def _train_once(
     callback.scaler = getattr(trainer.accelerator, "scaler", None)
     trainer.add_callback(callback)
     if plan.patience is not None:
-        trainer.add_callback(early_stopping(plan, plan.patience))
+        trainer.add_callback(EarlyStoppingCallback(plan.patience))
     if session.should_stop:
         raise Stopped
     if resumed is not None:
