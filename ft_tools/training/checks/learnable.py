@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ft_tools.formats.masking import TokenizedSequence, ends_its_answer, truncate
+from ft_tools.formats.masking import TokenizedSequence, ends_its_answer
 from ft_tools.training.findings import refusal
 from ft_tools.training.token_counts import DataReport
 
@@ -13,46 +13,64 @@ PACKED = 1000
 
 
 class Tally:
-    """Count sequences of one file as they are tokenized, and keep those that can be learned."""
+    """What is counted of one file's sequences as they are tokenized."""
 
-    def __init__(self, max_length: int | None, packing: str = "") -> None:
-        self.kept: list[TokenizedSequence] = []
-        self.num_sequences = 0
-        self.num_truncated = 0
-        self.lengths: list[tuple[int, int]] = []
+    def __init__(self, max_length: int | None = None) -> None:
+        self.max_length = max_length
+        self.uncut: list[tuple[int, int]] = []
         """(tokens, trained tokens) of each sequence, before it is cut."""
-        # Packing may split long sequences and keep their rest.
-        self._max_length = None if packing == SPLITS else max_length
+        self.left: list[tuple[int, int]] = []
+        """The same of those with something to learn, cut."""
+        self.num_truncated = 0
 
-    def add(self, one: TokenizedSequence) -> None:
-        """Cut a sequence to the length and keep it if something is left to learn."""
-        self.num_sequences += 1
-        self.lengths.append((len(one.input_ids), one.num_trained))
-        short = truncate(one, self._max_length)
-        self.num_truncated += short is not one
-        if short.num_trained:
-            self.kept.append(short)
+    def add(self, tokens: int, trained: int, trained_left: int | None = None) -> bool:
+        """Count a sequence, and return whether anything of it is left to learn.
 
-    def report(self, num_examples: int) -> DataReport:
-        """Return the counts of a file with so many lines."""
+        Of an answer at the end what is cut is missing; others say what is left of them.
+        """
+        self.uncut.append((tokens, trained))
+        cut = max(0, tokens - self.max_length) if self.max_length else 0
+        left = trained - cut if trained_left is None else trained_left
+        if left > 0:
+            self.left.append((tokens - cut, left))
+            self.num_truncated += cut > 0
+        return left > 0
+
+    def report(
+        self, num_examples: int, num_sequences: int | None = None, num_prompt_drifts: int = 0
+    ) -> DataReport:
+        """Return the counts of a file with so many lines; by default every sequence was added."""
+        found = len(self.uncut) if num_sequences is None else num_sequences
         return DataReport(
             num_examples=num_examples,
-            num_sequences=self.num_sequences,
+            num_sequences=found,
             num_truncated=self.num_truncated,
-            num_dropped=self.num_sequences - len(self.kept),
-            num_tokens=sum(len(one.input_ids) for one in self.kept),
-            num_trained_tokens=sum(one.num_trained for one in self.kept),
-            num_prompt_drifts=sum(one.prompt_drifts for one in self.kept),
+            num_dropped=found - len(self.left),
+            num_tokens=sum(tokens for tokens, _ in self.left),
+            num_trained_tokens=sum(trained for _, trained in self.left),
+            num_prompt_drifts=num_prompt_drifts,
         )
 
-    def require_learnable(self, path: str, ends: set[int]) -> None:
-        """Refuse to train on nothing, or on answers that never end."""
-        if not self.kept:
-            sizes = {"sequences": self.num_sequences, "length": self._max_length}
-            raise refusal("nothing_to_learn", path=path, **sizes)
-        whole = [one for one in self.kept if len(one.input_ids) != self._max_length]
-        if whole and not any(ends_its_answer(one, ends) for one in whole):
-            raise refusal("answers_do_not_end", path=path)
+
+def count_prompts(lengths: Sequence[int]) -> DataReport:
+    """Count prompts of so many tokens, to which the model writes the answers itself."""
+    number = len(lengths)
+    return DataReport(
+        num_examples=number, num_sequences=number, num_truncated=0, num_dropped=0,
+        num_tokens=sum(lengths), num_trained_tokens=0,
+    )  # fmt: skip
+
+
+def require_learnable(
+    path: str, tally: Tally, kept: Sequence[TokenizedSequence], ends: set[int]
+) -> None:
+    """Refuse to train on nothing, or on answers that never end."""
+    if not kept:
+        sizes = {"sequences": len(tally.uncut), "length": tally.max_length}
+        raise refusal("nothing_to_learn", path=path, **sizes)
+    whole = [one for one in kept if len(one.input_ids) != tally.max_length]
+    if whole and not any(ends_its_answer(one, ends) for one in whole):
+        raise refusal("answers_do_not_end", path=path)
 
 
 def require_answers(
@@ -70,25 +88,6 @@ def require_answers(
         raise refusal("prompts_fill_length", path=path, length=max_length)
     if not any(special.intersection(answer[-4:]) for answer in answers):
         raise refusal("answers_do_not_end", path=path)
-
-
-def count_answers(
-    task: str, num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
-) -> DataReport:
-    """Count what became of a file's preferences.
-
-    `lengths` are (prompt tokens, answer tokens) of what is left; a DPO example has two sequences.
-    """
-    limit = max_length or max((p + a for p, a in lengths), default=0)
-    num_sequences = num_examples * (2 if task == "dpo" else 1)
-    return DataReport(
-        num_examples=num_examples,
-        num_sequences=num_sequences,
-        num_truncated=sum(prompt + answer > limit for prompt, answer in lengths),
-        num_dropped=num_sequences - len(lengths),
-        num_tokens=sum(min(prompt + answer, limit) for prompt, answer in lengths),
-        num_trained_tokens=sum(min(answer, limit - prompt) for prompt, answer in lengths),
-    )
 
 
 def packs(lengths: Sequence[int], size: int, packing: str = "bfd") -> int:

@@ -12,7 +12,7 @@ from ft_tools.formats.formats import num_shared
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
-from ft_tools.training.checks.learnable import count_answers, require_answers
+from ft_tools.training.checks.learnable import Tally, require_answers
 from ft_tools.training.report import DpoRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.training_plan import DpoPlan
@@ -90,11 +90,10 @@ class Preference(Training):
 
     def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
         """Count what became of a file's answers."""
-        lengths = [
-            (len(row["prompt_ids"]), len(row[name])) for row in tokenized for name in self.answers
-        ]
-        limit = self.plan.training.get("max_length")
-        return count_answers(self.plan.task, facts.num_examples, limit, lengths)
+        tally, names = Tally(self.plan.training.get("max_length")), self.answers
+        for prompt, answer in ((row["prompt_ids"], row[n]) for row in tokenized for n in names):
+            tally.add(len(prompt) + len(answer), len(answer))
+        return tally.report(facts.num_examples, facts.num_examples * len(names))
 
 
 class Pairs(Preference):

@@ -12,7 +12,7 @@ from ft_tools.metrics.checks.scorer import Scorer
 from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.runs.state import directory
 from ft_tools.training import samples
-from ft_tools.training.checks.learnable import count_answers
+from ft_tools.training.checks.learnable import count_prompts
 from ft_tools.training.findings import refusal
 from ft_tools.training.grpo import held_out
 from ft_tools.training.grpo.plan import GrpoPlan
@@ -129,8 +129,7 @@ class Reinforced(Training):
     def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
         """Count a file's prompts."""
         examples = ({"prompt": prompt} for prompt in tokenized["prompt"])
-        lengths = [(len(tokenizing.prompt_ids(self.tokenizer, one)), 0) for one in examples]
-        return count_answers(self.plan.task, facts.num_examples, None, lengths)
+        return count_prompts([len(tokenizing.prompt_ids(self.tokenizer, one)) for one in examples])
 
 
 class HeldOut(TrainerCallback):  # type: ignore[misc]

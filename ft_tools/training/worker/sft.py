@@ -1,5 +1,6 @@
 """Supervised fine-tuning: `python -m ft_tools.training.worker.sft RUN_DIR`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset
@@ -7,8 +8,8 @@ from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
 from ft_tools.formats.training_rows import DatasetFacts, read_examples
+from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
-from ft_tools.training.checks.learnable import Tally
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport, packing_of
 from ft_tools.training.training_plan import SftPlan
@@ -50,20 +51,22 @@ class Supervised(Training):
             Refused: Nothing is left to learn, the answers do not end, or the template refuses one.
             Stopped: A cancel or a TERM arrived.
         """
-        plan, session = self.plan, self.session
-        tally = Tally(plan.training.get("max_length"), packing_of(plan.training))
-        for number, (line, example) in enumerate(read_examples(Path(facts.path))):
-            if number % STOP_CHECK == 0 and session.should_stop:
-                raise Stopped
-            with tokenizing.refused_by_template(f"{facts.path}:{line}", example):
-                for one in tokenizing.sequences(self.tokenizer, facts, example, plan.loss_on):
-                    tally.add(one)
-        report = self.reports[facts.path] = tally.report(facts.num_examples)
-        tally.require_learnable(facts.path, tokenizing.end_ids(self.tokenizer))
-        record_counts(session, facts, report)
-        kept = tally.kept
+        plan = self.plan
+        cut = plan.training.get("max_length"), packing_of(plan.training)
+        kept, tally = tokenizing.supervised(
+            self.tokenizer, facts, self._until_stopped(facts), plan.loss_on, cut
+        )
+        drifts = sum(one.prompt_drifts for one in kept)
+        report = self.reports[facts.path] = tally.report(facts.num_examples, None, drifts)
+        record_counts(self.session, facts, report)
         columns = {"input_ids": [o.input_ids for o in kept], "labels": [o.labels for o in kept]}
         return Dataset.from_dict(columns)
+
+    def _until_stopped(self, facts: DatasetFacts) -> Iterator[tuple[int, Example]]:
+        for number, row in enumerate(read_examples(Path(facts.path))):
+            if number % STOP_CHECK == 0 and self.session.should_stop:
+                raise Stopped
+            yield row
 
 
 def record_counts(session: Session, facts: DatasetFacts, report: DataReport) -> None:

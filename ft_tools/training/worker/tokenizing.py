@@ -4,32 +4,60 @@ Imports no torch: the process that counts for a plan does without.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from ft_tools.formats.formats import num_shared
-from ft_tools.formats.masking import LossOn, Messages, Render, TokenizedSequence, tokenize_example
+from ft_tools.formats.masking import (
+    LossOn,
+    Messages,
+    Render,
+    TokenizedSequence,
+    tokenize_example,
+    truncate,
+)
 from ft_tools.formats.training_rows import DatasetFacts, tools_of
 from ft_tools.formats.trl_formats import Example
+from ft_tools.training.checks.learnable import SPLITS, Tally, require_learnable
 from ft_tools.training.findings import refusal
 from ft_tools.training.grpo.prompts import asked_of
 
 
-def sequences(
-    tokenizer: Any, facts: DatasetFacts, example: Example, loss_on: LossOn
-) -> list[TokenizedSequence]:
-    """Return the sequences of a supervised example."""
-    return tokenize_example(
-        example,
-        facts.format,
-        render=partial(renderer, tokenizer),
-        encode=partial(encoded, tokenizer),
-        end=tokenizer.eos_token or "",
-        loss_on=loss_on,
-    )
+def supervised(
+    tokenizer: Any,
+    facts: DatasetFacts,
+    rows: Iterable[tuple[int, Example]],
+    loss_on: LossOn,
+    cut: tuple[int | None, str],
+) -> tuple[list[TokenizedSequence], Tally]:
+    """Return the sequences of supervised examples with something to learn, cut, and the counts.
+
+    `rows` are lines with their examples; `cut` is the length, and the strategy of packing, which
+    may split long sequences and keep their rest.
+
+    Raises:
+        Refused: Nothing is left to learn, the answers do not end, or the template refuses one.
+    """
+    tally, kept = Tally(None if cut[1] == SPLITS else cut[0]), []
+    for line, example in rows:
+        with refused_by_template(f"{facts.path}:{line}", example):
+            found = tokenize_example(
+                example,
+                facts.format,
+                render=partial(renderer, tokenizer),
+                encode=partial(encoded, tokenizer),
+                end=tokenizer.eos_token or "",
+                loss_on=loss_on,
+            )
+        for one in found:
+            short = truncate(one, tally.max_length)
+            if tally.add(len(one.input_ids), one.num_trained, short.num_trained):
+                kept.append(short)
+    require_learnable(facts.path, tally, kept, end_ids(tokenizer))
+    return kept, tally
 
 
 def prompt_and_answers(tokenizer: Any, facts: DatasetFacts, example: Example) -> list[list[int]]:
