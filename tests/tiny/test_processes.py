@@ -12,12 +12,14 @@ from ft_tools import workspace as workspace_module
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.launchers.table import FSDP
 from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    computing_in,
     conversations,
     finished,
     launch,
@@ -44,8 +46,8 @@ def init(state, *args, **given):
         state.distributed_type = DistributedType.MULTI_GPU
 PartialState.__init__ = init
 from ft_tools.runs.processes.worker_session import Session
-from ft_tools.training.worker import sft
-sft.work(Session(Path(sys.argv[1])))
+from ft_tools.training.worker import dpo, sft
+{"sft": sft, "dpo": dpo}[sys.argv[2]].work(Session(Path(sys.argv[1])))
 """
 
 
@@ -89,7 +91,7 @@ def test_two_processes_train_what_one_would_with_the_same_examples_a_step(worksp
     assert len(events) == len(set(events)), "a second rank has written too"
 
 
-def train_sharded(run_dir):
+def train_sharded(run_dir, worker="sft"):
     """Train a run's plan with FSDP on two CPU processes."""
     plan = json.loads((run_dir / "plan.json").read_text())
     plan["place"] |= {"sharding": "fsdp", "engine": FSDP}
@@ -101,7 +103,7 @@ def train_sharded(run_dir):
     meeting |= {"MASTER_PORT": port, "OMP_NUM_THREADS": "1", MARK: LOCAL}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, run_dir],
+            [sys.executable, "-c", RANK, run_dir, worker],
             env={**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
@@ -143,6 +145,24 @@ def test_preferences_are_learnt_by_two_processes_as_by_one(workspace, tiny_model
     assert two.result["reward_margin"] == pytest.approx(one.reward_margin, abs=1e-4)
     ours, theirs = weights_of(one.artifact), weights_of(two.result["artifact"])
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
+
+
+@pytest.mark.faults
+def test_log_probabilities_of_a_sharded_model_are_not_rounded_to_16_bits(workspace, tiny_model_in):
+    training = {**QUICK, "learning_rate": 5e-5, "max_steps": 4, "logging_steps": 1}
+    request = DpoRequest(
+        model=tiny_model_in, dataset=write_jsonl(workspace / "pairs.jsonl", pairs(16)),
+        training={name: value for name, value in training.items() if name != "bf16"},
+        backend_options=TWO,
+    )  # fmt: skip
+    session = computing_in("bfloat16", prepared(request, "rounded"))
+    train_sharded(session.run_dir, "dpo")
+    rows = directory.read_metrics(session.run_dir)
+    margins = [row["rewards/margins"] for row in rows if "rewards/margins" in row]
+    # Sums of 32 and more are multiples of a quarter in bfloat16: rewards, a tenth of it, and means
+    # of four rows of these.
+    in_steps = [margin / (0.25 * 0.1 / 4) for margin in margins]
+    assert any(abs(one - round(one)) > 0.05 for one in in_steps)
 
 
 @pytest.mark.faults

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners import lora
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -57,6 +58,12 @@ def model_parts(plan: TrainingPlan, args: TrainingArguments) -> dict[str, Any]:
     adapter = None
     if plan.peft is not None and plan.model.adapter is None:
         adapter = LoraConfig(task_type="CAUSAL_LM", **plan.peft)
+    if plan.place.sharding == "fsdp" and plan.device.precision != "float32":
+        # accelerate's own policy also rounds what the model returns, its log-probabilities, and the
+        # gradients that are added up. Source: accelerate 1.15, dataclasses.py, set_mixed_precision.
+        args.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy(
+            param_dtype=getattr(torch, plan.device.precision), reduce_dtype=torch.float32
+        )
     return {"args": args, "model": load_model(plan), "peft_config": adapter}
 
 
