@@ -86,7 +86,11 @@ def resident_bytes(setup: Setup) -> dict[str, float]:
         components["optimizer_states"] = states
     if setup.reference_model:
         whole = float(setup.shape.total_params * setup.weight_bytes)
-        components["reference_weights"] = whole / n if setup.sharding in FSDP else whole
+        # TRL shards it as one unit: gathered for a pass, all of it is on each GPU, in 16 bits.
+        # Source: TRL 1.16, models/utils.py, prepare_fsdp.
+        gathered = float(setup.shape.total_params * setup.number_bytes)
+        sharded = whole / n + gathered
+        components["reference_weights"] = sharded if setup.sharding in FSDP else whole
     if setup.sharding == "ddp":
         components["ddp_buckets"] = float(trainable * setup.trainable_bytes)
     return components

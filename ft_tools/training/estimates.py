@@ -116,7 +116,7 @@ def disk_bytes(plan: TrainingPlan) -> int:
         return FIXED_BYTES
     if plan.method != "full":
         hidden = (trained * 64 / 12) ** (1 / 3)
-        rank = (plan.peft or defaults.LORA)["r"]
+        rank = (plan.adapter or defaults.LORA)["r"]
         trained = int(min(1.0, 2 * rank / hidden) * trained)
     once_more = FSDP_BYTES_PER_PARAM if plan.place.sharding == "fsdp" else 0
     checkpoint = (STATE_BYTES_PER_PARAM + once_more) * trained

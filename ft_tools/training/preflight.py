@@ -22,6 +22,7 @@ from ft_tools.runs.hardware.device_slots import HIDING
 from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
+from ft_tools.training.defaults import LORA
 from ft_tools.training.findings import warning
 from ft_tools.training.training_plan import TrainingPlan
 
@@ -210,7 +211,7 @@ def question_of(plan: TrainingPlan, load: float) -> StepQuestion | None:
         device=device.name,
         dtype=plan.weights_dtype,
         precision=device.precision,
-        peft=plan.peft,
+        peft=None if plan.method == "full" else plan.adapter or LORA,
         init={key: value for key, value in init.items() if key == "attn_implementation"},
         checkpointing=bool(training.get("gradient_checkpointing")),
         rows=max(1, min(micro, MOST_TOKENS[device.name] // length)),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,7 @@ from ft_tools.advice.launches import LaunchAdvice
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
+from ft_tools.models import model_folder
 from ft_tools.runs.estimates import Duration
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
@@ -159,6 +161,18 @@ class TrainingPlan(Plan):
         """Return the examples that one optimizer step sees."""
         micro, accumulated = (int(self.training[name]) for name in defaults.BATCH)
         return micro * accumulated * self.place.num_processes
+
+    @property
+    def adapter(self) -> dict[str, Any] | None:
+        """Return the adapter's arguments: planned, or of the one that goes on; None: not known."""
+        if self.peft is not None or not self.model.adapter:
+            return self.peft
+        trained = model_folder.adapter_config(Path(self.model.adapter))
+        kept = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters")
+        found = {name: trained[name] for name in kept if trained.get(name) is not None}
+        # A text names layers by a pattern.
+        is_known = {"r", "target_modules"} <= found.keys()
+        return found if is_known and isinstance(found["target_modules"], list) else None
 
     @property
     def num_rows(self) -> int:

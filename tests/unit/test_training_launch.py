@@ -275,6 +275,25 @@ def test_answers_are_written_by_fewer_where_those_of_a_whole_step_do_not_fit():
         assert "steps_per_generation" not in fastest_that_fits(other, set(batch))
 
 
+def test_an_adapter_that_is_trained_further_is_estimated_as_it_is(tmp_path):
+    card = T4.model_copy(update={"memory_gib": 24.0, "precision": "bfloat16"})
+    plan = planned("qlora", card, 2048, RECOMPUTED, task="dpo", peft=None)
+
+    def peak(**trained):
+        kept = {"r": 16, "target_modules": ["q_proj", "v_proj"]} | trained
+        (tmp_path / "adapter_config.json").write_text(json.dumps(kept))
+        model = plan.model.model_copy(update={"adapter": str(tmp_path)})
+        found = require_fit(plan.model_copy(update={"model": model}), ["does_not_fit"])
+        return found["peak_allocated_gib"], found["usable_gib"]
+
+    two, usable = peak()
+    assert two + 0.5 < peak(r=128)[0]
+    assert two < peak(target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"])[0]
+    # The copy that the trained one is compared with takes its part of the card.
+    (tmp_path / "adapter_model.safetensors").write_bytes(bytes(2**28))
+    assert peak()[1] == pytest.approx(usable - 0.25, abs=0.02)
+
+
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
     def ram(memory_gib, most_tokens, max_length=2048):
         cpu = Device(name="cpu", model="2 cores", memory_gib=memory_gib, precision="float32")

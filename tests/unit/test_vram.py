@@ -143,6 +143,9 @@ def test_a_full_dpo_run_holds_a_reference_unless_it_is_computed_before():
     difference = with_reference.peak_allocated_gib - without.peak_allocated_gib
     assert difference == pytest.approx(weights, abs=0.01)
     assert "reference_weights" not in estimated(task="dpo").components
+    # FSDP gathers it whole on each GPU.
+    asked = {"task": "dpo", "method": "full", "num_gpus": 8, "sharding": "fsdp"}
+    assert estimated(**asked).components["reference_weights"] > weights
 
 
 def test_accumulated_gradients_are_there_from_the_first_phase_on():

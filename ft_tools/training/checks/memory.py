@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -267,7 +268,7 @@ def _estimate(
         "sharding": place.sharding if place.num_processes > 1 else "none",
     }
     if plan.method != "full":
-        adapter = plan.peft or LORA
+        adapter = plan.adapter or LORA
         asked |= {"lora_rank": adapter["r"], "target_modules": adapter["target_modules"]}
         asked["lora_dropout"] = adapter.get("lora_dropout", 0.0)
         asked["target_parameters"] = tuple(adapter.get("target_parameters") or ())
@@ -301,4 +302,8 @@ def _memory_of(plan: TrainingPlan) -> dict[str, Any]:
     if plan.training.get("use_vllm"):
         share = float(plan.training.get("vllm_gpu_memory_utilization", VLLM_SHARE))
         free -= share * plan.device.memory_gib
+    if plan.model.adapter and plan.task in {"dpo", "kto"}:
+        # The frozen copy beside the adapter that is trained.
+        files = Path(plan.model.adapter).glob("*.safetensors")
+        free -= sum(file.stat().st_size for file in files) / 2**30
     return {"gpu_memory_gib": max(0.1, free)}
