@@ -1,6 +1,10 @@
 """Whether examples that are packed into one row see one another, by family."""
 
+import contextlib
+import importlib.metadata
 import importlib.util
+
+from packaging.specifiers import SpecifierSet
 
 from ft_tools.models.families import TRAITS
 from ft_tools.models.shape import ModelShape
@@ -11,11 +15,21 @@ FLASH = "flash_attention_2"
 FLASH_CAPABILITY = 8.0
 FLASH_PACKAGES = ("flash_attn", "kernels")
 """One of which is enough. Source: https://github.com/Dao-AILab/flash-attention, README."""
+KERNELS_VERSIONS = SpecifierSet(">=0.18.2,<0.19")
+"""Source: transformers 5.24, utils/import_utils.py, KERNELS_MIN_VERSION."""
 
 
 def flash_packages() -> list[str]:
     """Return the installed packages that attend to packed rows without a mask of all positions."""
-    return [name for name in FLASH_PACKAGES if importlib.util.find_spec(name) is not None]
+    found = [name for name in FLASH_PACKAGES if importlib.util.find_spec(name) is not None]
+    return [name for name in found if name != "kernels" or _has_kernels()]
+
+
+def _has_kernels() -> bool:
+    """Return whether transformers takes the installed version of `kernels`."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("kernels") in KERNELS_VERSIONS
+    return False
 
 
 def takes_flash(shape: ModelShape) -> bool:

@@ -72,7 +72,10 @@ def settle(
         notes.append(warning("overflows_float16", device=device.model))
         given = _without_16_bits(given)
     basis = _basis(task, request, source, config, data)
-    may_pack = basis.may_pack and _may_use_flash(request, device, given)
+    may_pack = basis.may_pack and _takes_flash_there(request, device, given)
+    if may_pack and "model_init_kwargs" not in given:
+        may_pack = bool(flash_attention())
+        notes += [] if may_pack else [warning("kernel_unknown", kernel=KERNEL)]
     basis = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
     training = defaults.training_arguments(basis, given, device)
     if training["eval_strategy"] != "no" and not data.is_watched:
@@ -144,12 +147,12 @@ def _without_16_bits(given: dict[str, Any]) -> dict[str, Any]:
     return rest | ({"model_init_kwargs": loaded} if loaded else {})
 
 
-def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str, Any]) -> bool:
-    """Return whether packed rows are attended to without a mask of all their positions."""
+def _takes_flash_there(request: TrainingRequest, device: Device, given: Mapping[str, Any]) -> bool:
+    """Return whether packed rows may be attended to without a mask of all their positions."""
     if "model_init_kwargs" in given:
         return memory.attention_of(given) == "flash"
     is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
-    return request.is_here and is_able and bool(flash_attention())
+    return request.is_here and is_able and bool(flash_packages())
 
 
 def _basis(
@@ -266,9 +269,10 @@ def _kernel_commit() -> str:
     from huggingface_hub import constants
 
     kept = AnswerFile("flash_kernel", TypeAdapter(str), [KERNEL, KERNEL_BRANCH])
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{KERNEL.replace('/', '--')}"
+    # Kernels are repositories of a type of their own.
+    folder = Path(constants.HF_HUB_CACHE) / f"kernels--{KERNEL.replace('/', '--')}"
     with contextlib.suppress(Exception):
-        about = huggingface_hub.HfApi().model_info(
+        about = huggingface_hub.HfApi().kernel_info(
             KERNEL, revision=KERNEL_BRANCH, timeout=HUB_SECONDS
         )
         if about.sha:

@@ -161,13 +161,16 @@ def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silen
     workspace, tmp_path, monkeypatch
 ):
     (tmp_path / "kernels.py").touch()
+    about = tmp_path / "kernels-0.18.2.dist-info" / "METADATA"
+    about.parent.mkdir()
+    about.write_text("Metadata-Version: 2.1\nName: kernels\nVersion: 0.18.2\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     commit = "0123456789abcdef0123456789abcdef01234567"
 
     def planned(info):
         settings._kernel_commit.cache_clear()
-        monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
+        monkeypatch.setattr("huggingface_hub.HfApi.kernel_info", info)
         return settings.flash_attention()
 
     def silent(*_, **__):
@@ -175,8 +178,11 @@ def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silen
 
     assert planned(lambda *_, **__: SimpleNamespace(sha=commit)).endswith(f"@{commit}")
     assert planned(silent) == ""
-    (tmp_path / "hub" / "models--kernels-community--flash-attn2" / "snapshots" / commit).mkdir(
+    (tmp_path / "hub" / "kernels--kernels-community--flash-attn2" / "snapshots" / commit).mkdir(
         parents=True
     )
     assert planned(silent).endswith(f"@{commit}")
+    # transformers takes no other versions.
+    about.write_text(about.read_text().replace("0.18.2", "0.17.2"))
+    assert planned(silent) == ""
     settings._kernel_commit.cache_clear()
