@@ -163,14 +163,13 @@ def _run_gguf(
 ) -> dict[str, Any]:
     from ft_tools.shipping.worker import llama
 
-    end = proof.tokenizer.eos_token_id
     return llama.do(
         "run",
         shipment.scratch,
         shipment.stop_if_asked,
         file=str(file),
         prompts=asked,
-        ends=[] if end is None else [end],
+        ends=prompts.ends_of(proof.tokenizer, shipment.merged),
         logits=logits,
         **_measured_with(proof),
     )
