@@ -24,7 +24,7 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.metrics import answers as described
 from ft_tools.metrics.means import compare, mean_interval
 from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
-from ft_tools.metrics.text import equal_values, label, parse_json, words
+from ft_tools.metrics.text import equal_values, label, parse_json, without_thought, words
 from ft_tools.metrics.verdicts import (
     ALPHA,
     PairedComparison,
@@ -167,7 +167,7 @@ class Measured:
         """
         answers, model = self.answers[plan.name], plan.model
         seconds, n = [one.seconds for one in answers], len(answers)
-        texts = [one.text for one in answers]
+        texts = [without_thought(one.text) for one in answers]
         tokens_in = sum(one.prompt_tokens for one in answers) / n
         tokens_out = sum(one.num_tokens for one in answers) / n
         lengths = zip(texts, map(words, self.references), strict=True)

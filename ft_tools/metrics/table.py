@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from ft_tools.metrics import scores
+from ft_tools.metrics.text import without_thought
 
 Interval = Literal["yes_no", "mean"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
@@ -104,7 +105,11 @@ def asked_for(request: str) -> list[Metric]:
 def score_outputs(
     requests: Sequence[str], outputs: Sequence[str], references: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Score each output beside its reference by every metric of answers that was asked for."""
+    """Score each output beside its reference by every metric of answers that was asked for.
+
+    Thoughts do not count.
+    """
+    outputs, references = ([*map(without_thought, texts)] for texts in (outputs, references))
     found = {}
     for row in (row for request in requests for row in asked_for(request)):
         if row.score is not None:

@@ -10,6 +10,8 @@ from typing import Any
 _WORDS = re.compile(r"\w+")
 _NUMBER = re.compile(r"[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
+THOUGHT_ENDS = ("</think>", "[/THINK]", "<|END_THINKING|>", "</seed:think>")
+"""Source: the chat templates of Qwen 3, GLM 4.5 and Nemotron, Mistral, Command A, Seed-OSS."""
 PATTERN_SECONDS = 0.5
 """Longest search of one pattern in one answer; a sound pattern takes a thousandth of it."""
 
@@ -21,6 +23,18 @@ def normalise(text: str, *, keep_case: bool = False) -> str:
     """Return a text without case, compatibility forms and repeated or outer spaces."""
     plain = unicodedata.normalize("NFKC", text)
     return " ".join((plain if keep_case else plain.casefold()).split())
+
+
+def without_thought(text: str) -> str:
+    """Return what follows the thought of an answer; all of an answer without a whole one.
+
+    Templates write an empty thought before an answer that has none, and a model learns to.
+
+    >>> without_thought("<think></think> spam"), without_thought("<think>Well")
+    ('spam', '<think>Well')
+    """
+    ends = [text.rfind(mark) + len(mark) for mark in THOUGHT_ENDS if mark in text]
+    return text[max(ends) :].strip() if ends else text
 
 
 def label(text: str) -> str:

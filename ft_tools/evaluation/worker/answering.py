@@ -18,6 +18,7 @@ from ft_tools.evaluation.worker.state import State
 from ft_tools.evaluation.worker.writer import ask_model
 from ft_tools.metrics.general import NEW_TOKENS, general_prompts
 from ft_tools.metrics.schema import load_schema
+from ft_tools.metrics.text import without_thought
 
 
 def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
@@ -62,7 +63,7 @@ def general_scores(state: State) -> dict[str, Scores]:
         own: Scores = {"general_questions": [], "refusals": []}
         for one, answer in zip(asked, state.answered(GENERAL, name, questions, ask), strict=True):
             metric = "refusals" if one.kind == "refusal" else "general_questions"
-            own[metric].append(float(one.passes(answer.text)))
+            own[metric].append(float(one.passes(without_thought(answer.text))))
         found[name] = own
     return found
 

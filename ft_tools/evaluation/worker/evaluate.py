@@ -32,7 +32,7 @@ from ft_tools.formats.test_sets import asked_by, earlier_looks, remember_look
 from ft_tools.metrics.answers import columns_of, confusion, has_classes
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes
 from ft_tools.metrics.table import CHECK, METRICS, REQUESTS, Metric, metric, score_outputs
-from ft_tools.metrics.text import label
+from ft_tools.metrics.text import label, without_thought
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
@@ -192,7 +192,9 @@ def _write_report(state: State, measured: Measured) -> EvaluationReport:
     counts = {}
     if "classification" in plan.metrics:
         for name, answers in measured.answers.items():
-            counts[name] = confusion([one.text for one in answers], state.references)
+            counts[name] = confusion(
+                [without_thought(one.text) for one in answers], state.references
+            )
     write_file(run_dir / "report.html", document(report, samples, counts))
     state.session.artifact("samples", run_dir / "samples.jsonl")
     requested = [name for name in request.metrics if name in plan.metrics]

@@ -33,8 +33,8 @@ class GgufWriter:
         kind = known.get("general.architecture", "")
         self._longest = int(known.get(f"{kind}.context_length", GGUF_CONTEXT))
 
-    def render(self, example: HeldOut, rendering: str) -> str:
-        """Write the prompt with the template that is in the file."""
+    def render(self, example: HeldOut, rendering: str, *, thinks: bool = True) -> str:
+        """Write the prompt with the template in the file, whichever way it opens an answer."""
         if rendering == "plain" or self.template is None:
             return plain_prompt(example)
         formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(

@@ -89,7 +89,22 @@ class State:
             writer = next((one for one in known if one.template is not None), writer)
         if rendering == "plain" or writer.template is None:
             return plain_prompt
-        return lambda example: writer.render(example, rendering)
+        return lambda example: writer.render(example, rendering, thinks=self.thinks)
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Return whether models may think first; not beside one that was trained on answers alone.
+
+        That one answers at once, and another that thinks would be cut before its answer.
+        """
+        names = {one.model.name for one in self.plan.systems if one.model}
+        runs = (directory.find(name) for name in names if directory.RUN_ID.fullmatch(name))
+        plans = [directory.whole_json(run_dir / "plan.json") for run_dir in runs]
+        # A reinforcement run's model writes thoughts itself; older plans did not count them.
+        trained = [
+            one.get("dataset", {}) for one in plans if one.get("task") in {"sft", "dpo", "kto"}
+        ]
+        return all(facts.get("num_thoughts", 1) for facts in trained)
 
     def answered(
         self, kind: str, side: str, questions: Sequence[HeldOut], ask: Ask

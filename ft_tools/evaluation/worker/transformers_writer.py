@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.writer import plain_prompt
 from ft_tools.models.placement import Placement
-from ft_tools.models.worker.end_tokens import end_tokens
+from ft_tools.models.worker.end_tokens import after_channel, end_tokens
 from ft_tools.models.worker.loading import load
 
 
@@ -56,8 +56,8 @@ class TransformersWriter:
     def close(self) -> None:
         """Do nothing: whoever loaded the model frees it."""
 
-    def render(self, example: HeldOut, rendering: str) -> str:
-        """Write the prompt of an example, up to where the answer begins."""
+    def render(self, example: HeldOut, rendering: str, *, thinks: bool = True) -> str:
+        """Write the prompt of an example, up to where the answer begins, or the thought before."""
         if rendering == "plain":
             return plain_prompt(example)
         return str(
@@ -66,8 +66,17 @@ class TransformersWriter:
                 tools=example.tools,
                 tokenize=False,
                 add_generation_prompt=True,
+                **({} if thinks else self._without_thought),
             )
         )
+
+    @cached_property
+    def _without_thought(self) -> dict[str, bool]:
+        """Return the template's switch where it opens an answer as one is trained: no thought."""
+        off, talk = {"enable_thinking": False}, [{"role": "user", "content": "?"}]
+        write = partial(self.tokenizer.apply_chat_template, tokenize=False)
+        whole = str(write([*talk, {"role": "assistant", "content": "!"}]))
+        return off if whole.startswith(write(talk, add_generation_prompt=True, **off)) else {}
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text that is rendered already; the special tokens in it are special."""
@@ -119,5 +128,6 @@ class TransformersWriter:
     def _output(self, row: list[int]) -> Answer:
         length = next((i for i, token in enumerate(row) if token in self.ends), None)
         kept = row if length is None else row[:length]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        said = after_channel(self.tokenizer, kept)
+        text = self.tokenizer.decode(said, skip_special_tokens=True)
         return Answer(text.strip(), len(kept), finished=length is not None)

@@ -16,8 +16,8 @@ class Writer(Protocol):
     template: str | None
     """The chat template that the model brings."""
 
-    def render(self, example: HeldOut, rendering: str) -> str:
-        """Write the prompt of an example, up to where the answer begins."""
+    def render(self, example: HeldOut, rendering: str, *, thinks: bool = True) -> str:
+        """Write the prompt of an example, up to where the answer begins, or the thought before."""
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a rendered text."""

@@ -19,18 +19,21 @@ from ft_tools.metrics.checks.request import (
     Equals,
     JsonSchema,
     Judge,
+    Length,
     Number,
+    Pattern,
     Python,
     Sql,
     Tests,
     Texts,
     check_names,
 )
-from ft_tools.metrics.text import last_number
+from ft_tools.metrics.text import last_number, without_thought
 from ft_tools.publish import sha256
 
 MOST_CHARACTERS = 200_000
 """Of an answer; a longer one is right in nothing."""
+SEES_ALL = (Pattern, Texts, Length, Python)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ class Scorer:
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[Scores]:
         """Score each answer beside its row, made by `scored_row`.
 
+        Checks that compare an answer or run it pass over its thought; those that look for texts,
+        a length or run the user's code see all of it.
+
         An empty answer, and one of more than `MOST_CHARACTERS`, is 0 in every part but `python`,
         whose own code decides.
 
@@ -104,11 +110,13 @@ class Scorer:
             EndpointUnavailable: A judge does not answer.
         """
         require_columns(self._checks, enumerate(rows, 1))
+        said = [*map(without_thought, answers)]
         sound = [i for i, one in enumerate(answers) if one.strip() and len(one) <= MOST_CHARACTERS]
         parts = []
         for check, score in zip(self._checks, self._scores, strict=True):
             places = range(len(answers)) if isinstance(check, Python) else sound
-            found = score([answers[i] for i in places], [rows[i] for i in places])
+            given = answers if isinstance(check, SEES_ALL) else said
+            found = score([given[i] for i in places], [rows[i] for i in places])
             by_place = dict(zip(places, found, strict=True))
             parts.append([by_place.get(i, 0.0) for i in range(len(answers))])
         return [self._scored(one) for one in zip(*parts, strict=True)]

@@ -13,6 +13,18 @@ def end_tokens(tokenizer: Any, *configured: Any) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def after_channel(tokenizer: Any, ids: list[int]) -> list[int]:
+    """Return the ids of gpt-oss' last message, whose marks decoding would drop; else all.
+
+    Source: https://github.com/openai/harmony, the format's channels.
+    """
+    added = tokenizer.added_tokens_encoder
+    mark = added.get("<|message|>")
+    if mark not in ids or "<|channel|>" not in added:
+        return ids
+    return ids[len(ids) - ids[::-1].index(mark) :]
+
+
 def template_end(tokenizer: Any) -> int | None:
     """Return the added token that the chat template writes after an answer; some configs lack it.
 

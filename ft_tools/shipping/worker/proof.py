@@ -25,6 +25,7 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.metrics.choose import choose_metrics
 from ft_tools.metrics.table import score_outputs
 from ft_tools.models import safetensors_headers
+from ft_tools.models.worker.end_tokens import after_channel
 from ft_tools.publish import disk_full_is_named
 from ft_tools.shipping import comparison_text, quality
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
@@ -244,7 +245,8 @@ class Proof:
         """Return the task's metrics of each of the answers to the prompts; none without a task."""
         if not self.held_out.references:
             return {}
-        texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+        said = (after_channel(self.tokenizer, ids) for ids in answers)
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in said]
         return score_outputs(self.held_out.metrics, texts, self.held_out.references)
 
     @property
