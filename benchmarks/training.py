@@ -221,9 +221,7 @@ def write(model: str, steps: int, dataset: Path, taken: dict[str, list[Measured]
             "ours_over_plain_seconds": round(statistics.median(ratios), 4),
             "ours_over_plain_seconds_interval": [round(float(end), 4) for end in interval],
             "ours_over_plain_peak": ratio("ours", "plain", "peak_gib"),
-            "ours_over_copied_tokens_per_second": ratio("ours", "copied", "tokens_per_second"),
             "packed_over_copied_tokens_per_second": ratio("packed", "copied", "tokens_per_second"),
-            "ours_over_copied_peak": ratio("ours", "copied", "peak_gib"),
             "packed_over_copied_peak": ratio("packed", "copied", "peak_gib"),
         },
         "seconds_of_each_round": {
