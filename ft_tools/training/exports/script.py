@@ -101,9 +101,8 @@ def trainer_arguments(plan: TrainingPlan) -> dict[str, Any]:
     }
     if plan.place.sharding == "fsdp":
         arguments |= {"fsdp": True, "fsdp_config": plan.place.engine}
-        if plan.method == "full":
-            # Else each GPU holds whole gradients between micro-batches. Source: transformers 5.24,
-            # trainer.py, _run_epoch: no_sync.
-            synced = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
-            arguments["accelerator_config"] = synced
+        # Else each GPU holds whole gradients between micro-batches, and torch 2.13 cannot add them
+        # up in float32. Source: transformers 5.24, trainer.py, _run_epoch: no_sync.
+        synced = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+        arguments["accelerator_config"] = synced
     return arguments
