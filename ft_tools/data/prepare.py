@@ -193,18 +193,16 @@ def _require_training_rows(rows: ProcessedRows) -> None:
     Raises:
         BadInput: With what became of the rows, or the files that remember earlier test sets.
     """
-    counts, num_tested = rows.counts, len(rows.scan.tested)
-    if counts.get("train"):
+    if rows.counts.get("train"):
         return
-    if not num_tested:
-        raise BadInput(
-            f"no row is left to train on: {', '.join(f'{n} {why}' for why, n in counts.items())}; "
-            "check keep, drop and marks of the mapping, and the shares of the parts"
+    counted, num_tested = (f"{n} {why}" for why, n in rows.counts.items()), len(rows.scan.tested)
+    why = f"{', '.join(counted)}; check keep, drop and marks of the mapping, and the shares"
+    if num_tested:
+        why = (
+            f"{num_tested} are of earlier test sets, and what belongs to them is in the test part, "
+            f"too; use another workspace, or {TO_FORGET}"
         )
-    raise BadInput(
-        f"no row is left to train on: {num_tested} are of earlier test sets, and what belongs to "
-        f"them is in the test part, too; use another workspace, or {TO_FORGET}"
-    )
+    raise BadInput(f"no row is left to train on: {why}")
 
 
 def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[str, Any]:
@@ -255,18 +253,15 @@ def _done_before(request: PrepareRequest) -> PrepareReport | None:
     path = workspace.resolve(request.output_dir or "") / REPORT
     if not path.is_file():
         return None
-    folder = f"output folder {request.output_dir!r}"
+    held, cause = "files of another file, mapping or split", None
     try:
         report = PrepareReport.model_validate_json(path.read_bytes())
+        if report.mapping_hash == request.confirm:
+            return report
     except (OSError, ValueError) as error:
-        raise OutputExists(
-            f"{folder} holds another report, or one of an earlier preview; name a new folder"
-        ) from error
-    if report.mapping_hash != request.confirm:
-        raise OutputExists(
-            f"{folder} holds files of another file, mapping or split; name a new folder"
-        )
-    return report
+        held, cause = "another report, or one of an earlier preview", error
+    folder = f"output folder {request.output_dir!r}"
+    raise OutputExists(f"{folder} holds {held}; name a new folder") from cause
 
 
 def _shown(

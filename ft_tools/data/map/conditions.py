@@ -15,7 +15,7 @@ from functools import lru_cache
 from operator import ge, gt, le, lt
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ft_tools.contract import Request
 from ft_tools.data.map.times import day_of
@@ -41,17 +41,30 @@ Condition = Mapping[str, Sequence[Any]]
 """Column -> what is wanted of its values."""
 
 
+def as_pattern(text: str) -> str:
+    """Return a regular expression that can be compiled.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    import regex
+
+    try:
+        compiled(text)
+    except regex.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return text
+
+
+Regex = Annotated[str, AfterValidator(as_pattern)]
+
+
 class Pattern(Request):
     """Values in which a regular expression finds something."""
 
-    pattern: str = Field(
+    pattern: Regex = Field(
         min_length=1, max_length=500, description="Regular expression; (?i) ignores case."
     )
-
-    @field_validator("pattern")
-    @classmethod
-    def _is_one(cls, value: str) -> str:
-        return as_pattern(value)
 
     def __str__(self) -> str:
         """Return it as a refusal names it."""
@@ -66,28 +79,13 @@ class Pattern(Request):
         return in_time("search", self.pattern, "one value", text) is not None
 
 
-def as_pattern(text: str) -> str:
-    """Return a regular expression that can be compiled.
-
-    Raises:
-        ValueError: It cannot.
-    """
-    try:
-        compiled(text)
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
-    return text
-
-
 @lru_cache(maxsize=32)
 def compiled(pattern: str) -> Any:
     """Return a caller's pattern; it runs with a time limit, since any pattern may be slow."""
+    # Most requests have no pattern.
     import regex
 
-    try:
-        return regex.compile(pattern, regex.MULTILINE)
-    except regex.error as error:
-        raise re.error(str(error)) from error
+    return regex.compile(pattern, regex.MULTILINE)
 
 
 def in_time(method: str, pattern: str, where: str, *given: Any) -> Any:

@@ -74,21 +74,6 @@ class _Turn(NamedTuple):
     parent: str = ""
 
 
-@dataclass
-class _Conversation:
-    """The turns of a conversation, wherever they stand in a table."""
-
-    first: int
-    turns: list[_Turn] = field(default_factory=list)
-    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The other columns that the mapping names, each with its different values."""
-
-    def values(self) -> dict[str, Any]:
-        """Return the columns with their values; of several, a list."""
-        several = {name: [*values.values()] for name, values in self.columns.items()}
-        return {name: one if len(one) > 1 else one[0] for name, one in several.items()}
-
-
 def joined(
     mapping: ColumnMapping, rows: Iterable[Row], joining: Joining, others: Iterable[str] = ()
 ) -> Iterator[Row]:
@@ -102,7 +87,8 @@ def joined(
     turns = mapping.turns
     assert turns is not None
     last = [turns.tree.last] if turns.tree else []
-    held: dict[str, _Conversation] = {}
+    held: dict[str, tuple[int, list[_Turn], dict[str, dict[str, Any]]]] = {}
+    """Of each id: its first row, its turns, and the different values of other columns."""
     for row in rows:
         if row.problem or not isinstance(row.value, Mapping):
             yield row
@@ -119,17 +105,18 @@ def joined(
         elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
             yield row
         else:
-            talk = held.setdefault(key, _Conversation(row.number))
-            talk.turns.append(_read(turns, value, joining, user))
+            _, read, columns = held.setdefault(key, (row.number, [], {}))
+            read.append(_read(turns, value, joining, user))
             for name in [*mapping.row_columns, *last, *others]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
                     if one is not None and one != "" and one == one:
-                        talk.columns.setdefault(name, {})[repr(one)] = one
-    for talk in held.values():
-        values = talk.values()
+                        columns.setdefault(name, {})[repr(one)] = one
+    for first, read, columns in held.values():
+        several = {name: [*each.values()] for name, each in columns.items()}
+        values = {name: one if len(one) > 1 else one[0] for name, one in several.items()}
         ends = values.get(last[0]) if last else None
-        yield Row(talk.first, {**values, **_made(turns, talk.turns, ends, joining)}, None)
+        yield Row(first, {**values, **_made(turns, read, ends, joining)}, None)
 
 
 def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
@@ -233,50 +220,42 @@ def _path(read: Sequence[_Turn], last: str) -> list[_Turn] | None:
     return path[::-1] if path and not last and len(by_id) == len(read) else None
 
 
-def _coherent(said: Sequence[Message], answers: int | None, joining: Joining) -> Iterator[Message]:
-    """Yield the turns up to the last answer that is kept.
+def _messages(said: Sequence[Message], turns: Turns, joining: Joining) -> list[Message]:
+    """Return the turns in order; what one role says several times in a row is one turn.
 
-    An answer to nothing but questions that are left out ends a conversation, too.
+    Answers before the first question are left out, as are what follows the last answer, and an
+    answer to nothing but questions that are left out, which ends a conversation.
     """
+    made: list[tuple[str, list[str]]] = []
     is_asked = is_lost = False
     num_answers, why = 0, ""
     for message in said:
         role = message["role"]
         if role == "assistant" and is_lost and not is_asked and num_answers:
             why = "after a question that is left out"
-        if why:
-            joining.left_out[why] += role != LOST
-        elif role == LOST:
+        if why or role == LOST:
             is_lost = True
-        else:
-            is_answer = role == "assistant" and (is_asked or num_answers > 0)
-            num_answers += is_answer
-            is_asked = role == "user" or (is_asked and not is_answer)
-            is_lost = is_lost and not is_answer
-            if num_answers == answers:
-                why = "after the answers that are kept"
-            yield message
-
-
-def _messages(turned: Sequence[Message], turns: Turns, joining: Joining) -> list[Message]:
-    """Return the turns in order; what one speaker says several times in a row is one turn.
-
-    Answers before the first question, and what follows the last answer, are left out.
-    """
-    said: list[tuple[str, list[str]]] = []
-    for message in _coherent(turned, turns.answers, joining):
-        if not said or said[-1][0] != message["role"] or message["role"] == "tool":
-            said.append((message["role"], []))
-        said[-1][1].append(message["content"])
-    made: list[Message] = [
-        {"role": role, "content": turns.separator.join(texts)} for role, texts in said
+            joining.left_out[why] += role != LOST
+            continue
+        is_answer = role == "assistant" and (is_asked or num_answers > 0)
+        num_answers += is_answer
+        is_asked = role == "user" or (is_asked and not is_answer)
+        is_lost = is_lost and not is_answer
+        if num_answers == turns.answers:
+            why = "after the answers that are kept"
+        if not made or made[-1][0] != role or role == "tool":
+            made.append((role, []))
+        made[-1][1].append(message["content"])
+    roles = [role for role, _ in made]
+    first = roles.index("user") if "user" in roles else 0
+    kept = [
+        {"role": role, "content": turns.separator.join(texts)}
+        for at, (role, texts) in enumerate(made)
+        if at >= first or role != "assistant"
     ]
-    is_asked = [message["role"] == "user" for message in made]
-    first = is_asked.index(True) if True in is_asked else 0
-    kept = [m for at, m in enumerate(made) if at >= first or m["role"] != "assistant"]
     joining.left_out["before the first question"] += len(made) - len(kept)
-    if any(message["role"] == "assistant" for message in kept):
-        while kept[-1]["role"] != "assistant":
-            kept.pop()
-            joining.left_out["after the last answer"] += 1
+    is_answered = "assistant" in {message["role"] for message in kept}
+    while is_answered and kept[-1]["role"] != "assistant":
+        kept.pop()
+        joining.left_out["after the last answer"] += 1
     return kept

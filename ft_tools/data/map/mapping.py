@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
 from ft_tools.data.map.conditions import (
     ByColumn,
     Choices,
+    Regex,
     Values,
-    as_pattern,
     is_one_of,
     listed,
     values_at,
@@ -25,11 +25,7 @@ PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 LEAVE_OUT = "leave_out"
 
 
-def _are_patterns(value: dict[str, str]) -> dict[str, str]:
-    return {as_pattern(pattern): text for pattern, text in value.items()}
-
-
-Replacements = Annotated[dict[str, str], AfterValidator(_are_patterns)]
+Replacements = dict[Regex, str]
 """Regular expression -> text that stands for what it finds."""
 
 
@@ -171,13 +167,8 @@ class Picked(Request):
 
     def sides(self, row: Mapping[str, Any]) -> list[str]:
         """Return the columns of the chosen and the other answer; none if none was chosen."""
-        values = values_at(row, self.column)
-        chosen = {
-            name
-            for value in values
-            for answer, name in self.answers.items()
-            if is_one_of(value, [answer])
-        }
+        values, answers = values_at(row, self.column), self.answers.items()
+        chosen = {name for one in values for answer, name in answers if is_one_of(one, [answer])}
         if len(chosen) != 1 or any(is_one_of(value, self.neither) for value in values):
             return []
         return sorted(self.columns, key=lambda name: name not in chosen)
