@@ -195,14 +195,10 @@ def _require_training_rows(rows: ProcessedRows) -> None:
     """
     if rows.counts.get("train"):
         return
-    counted, num_tested = (f"{n} {why}" for why, n in rows.counts.items()), len(rows.scan.tested)
-    why = f"{', '.join(counted)}; check keep, drop and marks of the mapping, and the shares"
-    if num_tested:
-        why = (
-            f"{num_tested} are of earlier test sets, and what belongs to them is in the test part, "
-            f"too; use another workspace, or {TO_FORGET}"
-        )
-    raise BadInput(f"no row is left to train on: {why}")
+    if num_tested := len(rows.scan.tested):
+        raise BadInput(note("test_rows_only", count=num_tested, forget=TO_FORGET))
+    listed = ", ".join(f"{count} {why}" for why, count in rows.counts.items())
+    raise BadInput(note("nothing_to_train_on", listed=listed))
 
 
 def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[str, Any]:
@@ -230,18 +226,11 @@ def _require_confirmed(request: PrepareRequest, digest: str, known: str | None =
         BadInput: The hash is not named: nobody saw what it stands for.
     """
     confirm = request.confirm or ""
-    what = "is not the hash of this file, mapping and split"
-    if confirm.partition("-")[0] == digest:
-        if known in {None, confirm}:
-            return
-        what = (
-            "was shown with other rows of earlier test sets or training runs, which decide the "
-            "split: a test part was written or deleted since, or a run was started"
+    is_same = confirm.partition("-")[0] == digest
+    if not is_same or known not in {None, confirm}:
+        raise BadInput(
+            note("other_known_rows" if is_same else "not_confirmed", confirm=brief(confirm))
         )
-    raise BadInput(
-        f"confirm={brief(confirm)} {what}; repeat the mapping and every other argument with which "
-        "it was shown, or call again without confirm and check the examples and counts"
-    )
 
 
 def _done_before(request: PrepareRequest) -> PrepareReport | None:
@@ -253,15 +242,14 @@ def _done_before(request: PrepareRequest) -> PrepareReport | None:
     path = workspace.resolve(request.output_dir or "") / REPORT
     if not path.is_file():
         return None
-    held, cause = "files of another file, mapping or split", None
+    held, cause = "other_files", None
     try:
         report = PrepareReport.model_validate_json(path.read_bytes())
         if report.mapping_hash == request.confirm:
             return report
     except (OSError, ValueError) as error:
-        held, cause = "another report, or one of an earlier preview", error
-    folder = f"output folder {request.output_dir!r}"
-    raise OutputExists(f"{folder} holds {held}; name a new folder") from cause
+        held, cause = "other_report", error
+    raise OutputExists(note(held, folder=request.output_dir)) from cause
 
 
 def _shown(

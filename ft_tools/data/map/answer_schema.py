@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from ft_tools.data.judge.findings import note
 from ft_tools.data.map.answers import (
     ENCODE,
     MAX_CLASSES,
@@ -33,7 +34,7 @@ def completed(mapping: ColumnMapping, reader: Reader) -> tuple[ColumnMapping, li
     if not mapping.is_json:
         return mapping, []
     if wrong := _fault_of(given, keys) or _misfits(mapping, reader):
-        return mapping, [f"mapping.answer_schema {wrong}"]
+        return mapping, [wrong]
     named = given.get("properties", {})
     if not given or not named.keys() >= keys.keys():
         whole = {"type": "object", "required": list(keys), "additionalProperties": False}
@@ -77,14 +78,13 @@ def _fault_of(given: Mapping[str, Any], keys: Mapping[str, str]) -> str:
     try:
         conformance(given, "it")
     except BadInput as error:
-        return f"cannot be used: {error}"
-    other = [
-        key for key in (*given.get("properties", {}), *given.get("required", [])) if key not in keys
-    ]
-    if given.get("type", "object") == "object" and not other:
-        return ""
-    what = f"names {brief(repr(other[0]))}" if other else "is for no object"
-    return f"{what}; answers have {[*keys]}; leave out what may follow from the values"
+        return note("schema_unusable", error=error)
+    named = [*given.get("properties", {}), *given.get("required", [])]
+    for key in named:
+        if key not in keys:
+            return note("schema_names_others", other=brief(repr(key)), keys=[*keys])
+    is_object = given.get("type", "object") == "object"
+    return "" if is_object else note("schema_of_no_object", keys=[*keys])
 
 
 def _misfits(mapping: ColumnMapping, reader: Reader) -> str:
@@ -106,7 +106,4 @@ def _misfits(mapping: ColumnMapping, reader: Reader) -> str:
     if not misfits:
         return ""
     listed = "; ".join(f"{key} {counted(misfits[key])}" for key in allows if key in misfits)
-    return (
-        f"does not allow these values: {listed}; change it, replace them (`replace` is applied "
-        "first), or leave their rows out with keep or drop"
-    )
+    return note("schema_does_not_allow", listed=listed)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ft_tools.data.judge.findings import note
 from ft_tools.data.map.conditions import counted, fits, holds, values_at
 from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns
 from ft_tools.data.map.times import is_month_first, sortable
@@ -51,11 +52,10 @@ class Joining:
         """Return what is wrong if there are speakers whose role nobody named."""
         if not self.unknown:
             return []
+        of_list = " that are in the list of role_from" if self.roles else ""
+        listed = counted(self.unknown)
         return [
-            f"mapping.turns.roles lacks {len(self.unknown)} speakers ({counted(self.unknown)}): "
-            "set each to system, user, assistant, tool or leave_out; '*' stands for all others"
-            f"{' that are in the list of role_from' if self.roles else ''}; where the user is "
-            "another speaker in each conversation, turns.user names the column that says who"
+            note("speakers_without_role", count=len(self.unknown), listed=listed, of_list=of_list)
         ]
 
 

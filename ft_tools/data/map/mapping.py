@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
+from ft_tools.data.judge.findings import note
 from ft_tools.data.map.conditions import (
     ByColumn,
     Choices,
@@ -75,9 +76,17 @@ class Turns(Request):
     roles: dict[str, Literal["system", "user", "assistant", "tool", "leave_out"]] = Field(
         default_factory=dict, max_length=60, description="Speaker -> role; '*' for all others."
     )
+    user: str | None = Field(
+        None,
+        description="Column that names the speaker who is the user, such as requester.id; `roles` "
+        "says who the others are.",
+    )
     tree: Tree | None = Field(None, description="Where the turns of a list are a tree.")
     order: str | None = Field(None, description="Key or column that turns are ordered by.")
     first: str | None = Field(None, description="Column with the user's first turn.")
+    starts_with: Literal["user", "assistant"] | None = Field(
+        None, description="Role of the first turn that is kept; other conversations are left out."
+    )
     keep: Choices = Field(
         default_factory=list,
         description="Key -> values of turns to keep; of a list (reactions[].name), here and in "
@@ -86,14 +95,6 @@ class Turns(Request):
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
     answers: int | None = Field(
         None, ge=1, description="Turns of the assistant after which a conversation ends."
-    )
-    user: str | None = Field(
-        None,
-        description="Column that names the speaker who is the user, such as requester.id; `roles` "
-        "says who the others are.",
-    )
-    starts_with: Literal["user", "assistant"] | None = Field(
-        None, description="Role of the first turn that is kept; other conversations are left out."
     )
     separator: str = Field(
         "\n\n", max_length=20, description="Between the texts of one speaker's turns in a row."
@@ -241,7 +242,7 @@ class ColumnMapping(Request):
         default_factory=dict,
         max_length=20,
         description="Regular expression -> text that stands for it ('' removes it, such as "
-        "signatures) in every turn, with calls and results of tools.",
+        "signatures) in every turn, with calls and results of tools, before values get types.",
     )
     plain_html: bool = Field(
         False, description="HTML in answers, and in all turns, becomes text: lines, no tags."
@@ -267,36 +268,27 @@ class ColumnMapping(Request):
         seen = next(asked, None)
         unknown = next((name for name in self.nullable if name not in known), None)
         template = next((one for one in self.answer if several and PLACEHOLDER.search(one)), None)
-        contradictions = {
-            f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same": (
-                self.prompt and not self.prompt_columns
-            ),
-            f"nullable names {unknown!r}, which is no column of answer": unknown,
-            f"answer {template!r} is a text, and several columns or nullable make a JSON object of "
-            "columns: use answer={key: column}, or one text without nullable": template,
-            "rejected is the other column of chosen.answers: remove it": picked and self.rejected,
-            "chosen and rejected need each other": (
-                not picked and bool(self.chosen) != bool(self.rejected)
-            ),
-            "answer, chosen with rejected, and turns exclude each other: use one": (
-                bool(self.answer) + bool(self.chosen) + bool(self.turns) > 1
-            ),
-            "prompt and answer (or chosen and rejected) need each other": (
-                bool(self.prompt) != bool(self.answer or self.chosen)
-            ),
-            "corrected needs one answer column, as text": (
-                better and (len(self.answer) != 1 or self.is_json)
-            ),
-            "answer_schema needs a JSON answer: answer={key: column}": (
-                self.answer_schema and not self.is_json
-            ),
-            "marks exclude chosen and corrected: marks trains on good and bad answers (KTO); to "
-            "choose rows by a column's values, use keep or drop": (
-                self.marks and (self.chosen or better)
-            ),
-            f"prompt contains the answer column {seen!r}: remove it": seen,
+        kinds = [bool(self.answer), bool(self.chosen), bool(self.turns)]
+        wrong = {
+            "prompt_without_column": self.prompt and not self.prompt_columns,
+            "nullable_unknown": unknown,
+            "text_among_columns": template,
+            "rejected_beside_picked": picked and self.rejected,
+            "one_side_only": not picked and bool(self.chosen) != bool(self.rejected),
+            "several_answers": sum(kinds) > 1,
+            "asked_or_answered_only": bool(self.prompt) != bool(self.answer or self.chosen),
+            "corrected_of_json": better and (len(self.answer) != 1 or self.is_json),
+            "schema_of_text": self.answer_schema and not self.is_json,
+            "marks_beside_others": self.marks and (self.chosen or better),
+            "answer_in_prompt": seen,
         }
-        if found := [problem for problem, is_there in contradictions.items() if is_there]:
+        fields = {
+            "prompt": self.prompt[:40],
+            "unknown": unknown,
+            "template": template,
+            "seen": seen,
+        }
+        if found := [note(name, **fields) for name, is_there in wrong.items() if is_there]:
             raise ValueError("; ".join(found))
         return self
 

@@ -42,9 +42,6 @@ NOT_THERE = object()
 THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
 NOT_BOUND = ' (bounds are on numbers or days, 2026-04-01 or 01.04.2026: use {"pattern": "REGEX"})'
-MARKED = ("are neither good nor bad", "marks.good, marks.bad and marks.neither")
-PICKED = ("choose no answer", "chosen.answers and chosen.neither")
-"""What is wrong with a value that has no place, and which places there are."""
 Key = tuple[str, str]
 """Whether a column of rows or a key of turns: row or turn; and its name."""
 
@@ -109,7 +106,7 @@ class NamedColumns:
             chooser.wanted += [one if isinstance(one, Pattern) else text_of(one) for one in values]
             chooser.is_number |= key[0] == "row" and any(map(is_bound, values))
             chooser.has_dates |= any(is_bound(one, date) for one in values)
-        self._places = MARKED if marks else PICKED
+        self._problem = "neither_good_nor_bad" if marks else "choose_no_answer"
         if judging := marks or picked:
             chooser = self._choosers["row", judging.column]
             chooser.places = [[*picked.answers]] if picked else []
@@ -170,11 +167,8 @@ class NamedColumns:
         for key, chooser in self._choosers.items():
             for has_two, counts in chooser.misplaced.items():
                 if counts:
-                    problem = "are in two of these" if has_two else self._places[0]
-                    found.append(
-                        f"mapping: {shown(key[1])} has values that {problem}: {counted(counts)}; "
-                        f"each belongs in one of {self._places[1]} (left out)"
-                    )
+                    problem = "in_two_places" if has_two else self._problem
+                    found.append(note(problem, column=shown(key[1]), listed=counted(counts)))
             if not is_sample and key not in self.unmet:
                 found += [self._unmet_value(*key, value, chooser) for value in chooser.wanted]
         return found
@@ -183,30 +177,25 @@ class NamedColumns:
         return "contradictions" if column in self._preferred else "mapping"
 
     def _missing(self, name: str) -> str:
+        named = brief(repr(name))
         if name in self._known and "[]" in name:
-            return (
-                f"mapping names {brief(repr(name))}, items of a list, where one value per row is "
-                f"needed: name the whole list ({shown(name.partition('[]')[0], NAME_CHARS)}), read "
-                "conversations with `turns`, or the list of a JSON object as rows with `sheet`"
-            )
+            whole = shown(name.partition("[]")[0], NAME_CHARS)
+            return note("items_of_a_list", name=named, whole=whole)
         inside = [one.rpartition("[].")[2] for one in self._known]
         close = difflib.get_close_matches(name, [*self._known, *inside], 3, 0.6)
         names = dict.fromkeys(close or list(self._known)[:MOST_NAMED])
-        return (
-            f"{self._by(name)} names the column {brief(repr(name))}, which the file does not have; "
-            f"{'similar' if close else 'columns'}: "
-            f"{', '.join(shown(one, NAME_CHARS) for one in names)}"
-        )
+        listed = ", ".join(shown(one, NAME_CHARS) for one in names)
+        what = "similar" if close else "columns"
+        return note("missing_column", by=self._by(name), name=named, what=what, listed=listed)
 
     def _unmet_value(self, what: str, column: str, value: Any, chooser: _Chooser) -> str:
         close = difflib.get_close_matches(str(value), chooser.values, 3, 0.6)
         similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
         if str(value).startswith(tuple(COMPARE)):
             similar = "" if is_bound(value) or any(map(day_of, chooser.values)) else NOT_BOUND
-        return (
-            f"{self._by(column)}: no {what} has {brief(repr(str(value)))}{similar} in "
-            f"{shown(column)}, which has {counted(chooser.values)}"
-        )
+        fields = {"by": self._by(column), "column": shown(column), "value": brief(repr(str(value)))}
+        listed = counted(chooser.values)
+        return note("value_of_none", what=what, similar=similar, listed=listed, **fields)
 
 
 def _has(row: Mapping[str, Any], name: str, *, is_single: bool) -> bool:
@@ -243,4 +232,4 @@ def require_none(problems: Sequence[str]) -> None:
         raise BadInput(problems[0])
     if problems:
         listed = "; ".join(f"({at}) {one}" for at, one in enumerate(problems, 1))
-        raise BadInput(f"{len(problems)} things have to be decided first: {listed}")
+        raise BadInput(note("things_to_decide", count=len(problems), listed=listed))
