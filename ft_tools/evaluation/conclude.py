@@ -1,21 +1,19 @@
-"""What an evaluation concludes: summary, notes, next steps, a short report."""
+"""What an evaluation concludes: summary, notes, next steps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.findings import sentence, warning
-from ft_tools.evaluation.report import GENERAL_LOSS, EvaluationReport, RankedSystem, SystemResult
-from ft_tools.metrics.table import CHECK, METRICS, asked_for
+from ft_tools.evaluation.report import GENERAL_LOSS, EvaluationReport, RankedSystem
+from ft_tools.metrics.table import METRICS
 from ft_tools.metrics.verdicts import ALPHA, examples_needed
 from ft_tools.next_steps import next_step, tool_of
 
 MILLER = "https://arxiv.org/abs/2411.00640"
 CUT_OFF = 0.05
-MOST_CLASSES = 8
-"""Classes of a short report, the worst first; the page has all."""
 TARGETS = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
 
@@ -49,39 +47,6 @@ def concluded(report: EvaluationReport, smallest_effect: float, call: Call) -> E
     steps = [_next_step(report, smallest_effect, call), *_classifier_step(report, call)]
     made = {"summary": [*_summary(report)], "reasons": reasons, "next_steps": steps}
     return report.model_copy(update={**made, "notes": [*report.notes, *_notes(report)]})
-
-
-def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> EvaluationReport:
-    """Return a short report: samples.jsonl and the page, which the run names, have the rest.
-
-    Of the trained system, else the best, the worst classes with errors are kept. Of several systems
-    only the metrics that decide or were requested, in three digits.
-    """
-    best = [one.name for one in report.ranking if one.versus_best == "best"]
-    trained = report.trained_system
-    matters = trained.name if trained else next(iter(best), report.baseline)
-    named = (row.name for metric in requested for row in asked_for(metric))
-    shown = {report.main_metric, *report.target, *named}
-
-    def short(one: SystemResult) -> SystemResult:
-        wrong = [(key, own) for key, own in one.per_class.items() if own.value < 1]
-        kept: dict[str, Any] = {
-            "per_class": dict(wrong[:MOST_CLASSES]) if one.name == matters else {}
-        }
-        if report.compares_systems:
-            scores = one.scores.items()
-            kept["scores"] = {k: v for k, v in scores if k in shown or k.startswith(CHECK)}
-            kept["stress"] = [each for each in one.stress if each is one.worst_stress]
-            kept |= {"mean_length_ratio": None, "trivial_differences": {}}
-        return one.model_copy(update=kept)
-
-    made = report.model_copy(update={"systems": list(map(short, report.systems))})
-    if not report.compares_systems:
-        return made
-    less = {"num_better": None, "num_worse": None}
-    rows = [row.model_copy(update=less) for row in report.comparisons if row.metric in shown]
-    made = made.model_copy(update={"comparisons": rows})
-    return EvaluationReport.model_validate(_in_three_digits(made.model_dump()))
 
 
 def _summary(report: EvaluationReport) -> Iterator[str]:
@@ -254,11 +219,3 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
             if lost.is_loss and lost.score is not None:
                 found = {"plain": lost.plain, "score": lost.score.words, "num": lost.num_changed}
                 yield warning("stress_loss", system=one.name, change=lost.change, **found)
-
-
-def _in_three_digits(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _in_three_digits(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_in_three_digits(part) for part in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value

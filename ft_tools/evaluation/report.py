@@ -146,7 +146,7 @@ class SystemResult(Part):
     """What one system scored, and what it costs."""
 
     CONCISE = (
-        *("name", "scores", "target", "fresh", "stress", "per_class", "empty_fraction"),
+        *("name", "scores", "target", "fresh", "worst_stress", "empty_fraction"),
         *("repetitive_fraction", "cut_off_fraction", "seconds_mean", "usd_per_1000_calls"),
     )
 
@@ -171,8 +171,7 @@ class SystemResult(Part):
     per_class: dict[str, ClassScore] = Field(
         default_factory=dict,
         description="Label, or key and key=value of JSON answers -> fraction of its rows that are "
-        "right: those with errors of the system that matters, the worst first; the page has the "
-        "rest. #2 is the third of the sorted ones where they are no plain names.",
+        "right, the lowest first. #2: the third of the sorted ones where they are no plain names.",
     )
     empty_fraction: Short = 0.0
     repetitive_fraction: Short = Field(0.0, description="Answers stuck in a repetition loop.")
@@ -198,7 +197,7 @@ class SystemResult(Part):
     def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield the parts, each score with its interval as one text."""
         for name, part in super().concise_parts(asked):
-            is_scores = name in {"scores", "per_class"}
+            is_scores = name == "scores"
             yield name, {key: one.words for key, one in part.items()} if is_scores else part
 
     @property
@@ -234,7 +233,7 @@ class EvaluationReport(Part):
 
     CONCISE = (
         *("summary", "systems", "num_examples", "num_fresh", "look", "comparisons"),
-        *("general_ability", "benchmarks", "contamination", "notes", "ranking"),
+        *("general_ability", "worst_classes", "benchmarks", "contamination", "notes", "ranking"),
     )
 
     tuned: str
@@ -295,6 +294,15 @@ class EvaluationReport(Part):
         if GENERAL_LOSS in self.accepted:
             return []
         return [row.metric for row in self.general_ability if row.verdict == "regressed"]
+
+    @property
+    def worst_classes(self) -> dict[str, str]:
+        """Return the classes with errors of the trained system, else the best; the worst first."""
+        best = next((one.name for one in self.ranking if one.versus_best == "best"), self.baseline)
+        trained = self.trained_system
+        named = [one for one in self.systems if one.name == (trained.name if trained else best)]
+        found = [(key, own) for one in named for key, own in one.per_class.items() if own.value < 1]
+        return {key: f"{own.words}, {own.num_examples} rows" for key, own in found}
 
     @property
     def trained_system(self) -> SystemResult | None:

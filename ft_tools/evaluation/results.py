@@ -175,8 +175,9 @@ class Measured:
         usd = 0.0 if spec.baseline else None
         if spec.price is not None:
             usd = 1000 * spec.price.usd_of(tokens_in, tokens_out, fmean(seconds))
-        own = self.scores[plan.name]
-        scores = {key: self.settings.score(metric(key), values) for key, values in own.items()}
+        own, decide = self.scores[plan.name], {self.main, *self.target}
+        order = sorted(own, key=lambda name: name not in decide)
+        scores = {name: self.settings.score(metric(name), own[name]) for name in order}
         made = SystemResult(
             name=spec.name,
             kind=plan.kind,

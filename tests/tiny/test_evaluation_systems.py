@@ -168,8 +168,8 @@ def test_four_systems_answer_the_same_examples_and_the_target_is_the_first_verdi
     assert api.usd_per_1000_calls == pytest.approx(1000 * (20 * 1 + 6 * 2) / 1e6)
     assert api.served_by == ["m-1", "m-2"]
     assert any(note.startswith("endpoint_changed: api") for note in report.notes)
-    # Only the best system has its classes in the report, and of those none has errors.
-    assert not any(one.per_class for one in report.systems)
+    # Of the best system no class has errors.
+    assert report.worst_classes == {}
     assert [row.system for row in report.comparisons] == ["model", "shots", "api"]
     assert report.comparisons[2].verdict == "improved"
     assert report.systems[2].input_tokens_mean > 2 * report.systems[1].input_tokens_mean

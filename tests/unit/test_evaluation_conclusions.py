@@ -4,14 +4,17 @@ import json
 
 import pytest
 
-from ft_tools.evaluation.conclude import Call, concluded, without_details
+from ft_tools.concise import concise
+from ft_tools.evaluation.conclude import Call, concluded
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import (
+    ClassScore,
     EvaluationReport,
     RankedSystem,
     Score,
     SystemResult,
 )
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings, class_scores, compare_scores
 from ft_tools.views.page import changed_words
 
@@ -100,7 +103,6 @@ def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
     )
     alone = concluded(made.model_copy(update={"alone": True}), 0.1, SYSTEMS)
     assert alone.comparisons == []
-    assert without_details(alone).systems == alone.systems
     assert alone.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
     assert not alone.misses_target
     without = alone.model_copy(update={"target": {}, "ranking": []})
@@ -124,19 +126,17 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
     html = document(made, [])
     assert html.index("Use tfidf: ") < html.index("tuned, 1 s per answer")
     assert html.count(">met</span>") == 2
-    short = without_details(made)
-    assert [row.metric for row in short.comparisons] == [EXACT] * 2
 
 
-def test_a_short_report_of_systems_keeps_the_metrics_that_were_requested():
-    made = several([system("most", 0.3, "not_met"), system("tuned", 1.0, "met")])
-    overlap = Score(value=0.5, ci_low=0.4, ci_high=0.6)
-    both = [one.model_copy(update={"scores": {**one.scores, "token_f1": overlap}})
-            for one in made.systems]  # fmt: skip
-    made = made.model_copy(update={"systems": both})
+def test_a_concise_report_has_the_classes_with_errors_of_the_system_that_matters():
+    def classes(**values):
+        return {key: ClassScore(value=one, num_examples=6) for key, one in values.items()}
 
-    assert set(without_details(made).systems[0].scores) == {EXACT}
-    assert set(without_details(made, ["token_f1"]).systems[0].scores) == {EXACT, "token_f1"}
+    kept = {"most": classes(a=0.0), "tuned": classes(a=0.5, b=1.0)}
+    tried = [system(name, 0.9, per_class=own) for name, own in kept.items()]
+    assert several(tried, [BEST]).worst_classes == {"a": "0.5, 6 rows"}
+    shown = concise(several(tried, [BEST]), "evaluate", EvaluateRequest(model="m", dataset="d"))
+    assert shown["worst_classes"] == {"a": "0.5, 6 rows"}
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,7 @@ def _write_report(state: State, measured: Measured) -> EvaluationReport:
             )
     write_file(run_dir / "report.html", document(report, samples, counts))
     state.session.artifact("samples", run_dir / "samples.jsonl")
-    requested = [name for name in request.metrics if name in plan.metrics]
-    return conclude.without_details(report, requested)
+    return report
 
 
 def _report(state: State, measured: Measured) -> EvaluationReport:
@@ -227,7 +226,10 @@ def _report(state: State, measured: Measured) -> EvaluationReport:
         ranking=measured.ranking(results),
         majority_fraction=most,
         origin=state.request.origin,
-        comparisons=compare_scores(measured.scores, settings),
+        comparisons=sorted(
+            compare_scores(measured.scores, settings),
+            key=lambda row: row.metric not in {measured.main, *plan.target},
+        ),
         general_ability=measured.general,
         benchmarks=measured.benchmarks,
         contamination=plan.contamination,
