@@ -3,13 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import AfterValidator, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.metrics.verdicts import TargetVerdict, Verdict
@@ -210,12 +204,6 @@ class SystemResult(Part):
     def has_learned(self) -> bool:
         """Return whether it has seen examples: by training, as a baseline, in its prompt."""
         return self.kind not in PROMPTED or self.is_trained or self.has_examples
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not so or 0: eight systems fit into a short report."""
-        known = type(self).model_fields
-        return {key: value for key, value in handler(self).items() if value != known[key].default}
 
 
 class RankedSystem(Part):
