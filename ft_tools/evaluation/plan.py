@@ -22,6 +22,7 @@ from ft_tools.evaluation.systems.models import (
     choose_rendering,
     chooses_mlx,
     load_plan,
+    may_think,
     weight_bytes,
 )
 from ft_tools.evaluation.systems.plan import plan_system
@@ -70,6 +71,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     }
     if uses_mlx:
         settings["engine"] = MLX
+    if not may_think(source.name for source in sources):
+        settings["thinks"] = False
     if request.mapping is not None:
         settings["mapping"] = request.mapping.model_dump_json(exclude_defaults=True)
     if models.tuned is not None:

@@ -258,6 +258,18 @@ def choose_rendering(
     return asked
 
 
+def may_think(names: Iterable[str]) -> bool:
+    """Return whether models may think first; not beside one that was trained on answers alone.
+
+    That one answers at once, and another that thinks would be cut before its answer.
+    """
+    runs = [directory.find(name) for name in set(names) if directory.RUN_ID.fullmatch(name)]
+    plans = [directory.whole_json(run_dir / "plan.json") for run_dir in runs]
+    # A reinforcement run's model writes thoughts itself; older plans did not count them.
+    trained = [one.get("dataset") for one in plans if one.get("task") in {"sft", "dpo", "kto"}]
+    return all(one.get("num_thoughts", 1) for one in trained if isinstance(one, dict))
+
+
 def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bool, str]:
     """Return whether MLX computes the models of an evaluation; if a Mac's GPU stays idle, why.
 

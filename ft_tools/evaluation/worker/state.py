@@ -16,7 +16,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.stress import question_sets
 from ft_tools.evaluation.systems import answers
 from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch, Key
-from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.evaluation.systems.models import ModelFiles, may_think
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker.writer import plain_prompt
@@ -93,18 +93,8 @@ class State:
 
     @cached_property
     def thinks(self) -> bool:
-        """Return whether models may think first; not beside one that was trained on answers alone.
-
-        That one answers at once, and another that thinks would be cut before its answer.
-        """
-        names = {one.model.name for one in self.plan.systems if one.model}
-        runs = (directory.find(name) for name in names if directory.RUN_ID.fullmatch(name))
-        plans = [directory.whole_json(run_dir / "plan.json") for run_dir in runs]
-        # A reinforcement run's model writes thoughts itself; older plans did not count them.
-        trained = [
-            one.get("dataset", {}) for one in plans if one.get("task") in {"sft", "dpo", "kto"}
-        ]
-        return all(facts.get("num_thoughts", 1) for facts in trained)
+        """Return whether the models of the plan may think first."""
+        return may_think(one.model.name for one in self.plan.systems if one.model)
 
     def answered(
         self, kind: str, side: str, questions: Sequence[HeldOut], ask: Ask
