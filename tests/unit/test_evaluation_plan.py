@@ -129,6 +129,24 @@ def test_a_file_that_chose_the_checkpoint_is_no_fresh_test(workspace, base, is_c
     assert "checkpoint_selected_here" in ids(evaluate(request).warnings)
 
 
+def test_answers_are_known_by_whether_a_model_may_think_and_not_by_how_many_rows_are_asked(
+    workspace, base
+):
+    run = trained_run(workspace, questions(5))
+    write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
+    plan = workspace / "runs" / run / "plan.json"
+    known = json.loads(plan.read_text()) | {"task": "sft"}
+
+    def keys(num_thoughts, **more):
+        known["dataset"]["num_thoughts"] = num_thoughts
+        plan.write_text(json.dumps(known))
+        found = evaluate(EvaluateRequest(model=run, dataset="held.jsonl", **more)).plan
+        return [one["answers_key"] for one in found["systems"]]
+
+    assert keys(3) == keys(3, max_examples=2)
+    assert not set(keys(3)) & set(keys(0))
+
+
 STORIES = [
     f"the {colour} lamp that I ordered for my mother last {month} came without its {part} shade"
     for colour, month, part in [
