@@ -126,12 +126,7 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
 def _check_files(
     request: EvaluateRequest, path: Path, sets: Mapping[str, Sequence[HeldOut]]
 ) -> dict[str, str]:
-    """Return the files of the declared checks, after trying that these can be used on the rows.
-
-    Raises:
-        BadData: A row lacks what a check reads.
-        Missing: A check runs code of a model, and nothing isolates here.
-    """
+    """Return the files of the declared checks; refuse checks that cannot be used on the rows."""
     num_asked = 0
     for examples in sets.values() if request.checks else ():
         lines = [example.line for example in examples]
@@ -145,11 +140,7 @@ def _check_files(
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:
-    """Return the target under the names that are measured; an exact match of a label is accuracy.
-
-    Raises:
-        BadInput: It names a metric that may have no target, or that is not measured.
-    """
+    """Return the target under the names that are measured; refuse what has none or is not."""
     measured = {row.name: row for metric in metrics for row in asked_for(metric)}
     names = [name for name, row in measured.items() if row.is_rankable and row.sign]
     possible = ", ".join(names) or "none"
@@ -157,6 +148,7 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
     for given, value in request.target.items():
         asked = (row.name for row in measured.values() if row.asked_as == given)
         name = given if given in measured else next(asked, given)
+        # Of labels an exact match is accuracy.
         if name == "exact_match" and name not in measured and "accuracy" in measured:
             name = "accuracy"
         if name not in names:
@@ -194,12 +186,7 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
 
 
 def _accept(request: EvaluateRequest, overlap: Contamination) -> list[str]:
-    """Return the findings that are accepted; refuse rows that were trained on and are not.
-
-    Raises:
-        BadInput: A finding cannot be accepted here.
-        Refused: Held-out questions were trained on.
-    """
+    """Return the findings that are accepted; refuse rows that were trained on and are not."""
     named, has_leak = set(request.accept_findings), overlap.num_exact > 0
     if unknown := sorted(named - {LEAK, GENERAL_LOSS}):
         raise refusal("accept_unknown", names=unknown, allowed=f"{LEAK}, {GENERAL_LOSS}")

@@ -159,6 +159,10 @@ class Measured:
         directed = (name for name in measured if metric(name).sign)
         return next((name for name in (*self.target, *rankable, *directed) if name in measured), "")
 
+    def texts_of(self, system: str) -> list[str]:
+        """Return the answers of a system without thoughts."""
+        return [without_thought(one.text) for one in self.answers[system]]
+
     def result(self, spec: SystemSpec, plan: SystemPlan) -> SystemResult:
         """Describe one system: scores with intervals, target, tokens, time, price.
 
@@ -167,7 +171,7 @@ class Measured:
         """
         answers, model = self.answers[plan.name], plan.model
         seconds, n = [one.seconds for one in answers], len(answers)
-        texts = [without_thought(one.text) for one in answers]
+        texts = self.texts_of(plan.name)
         tokens_in = sum(one.prompt_tokens for one in answers) / n
         tokens_out = sum(one.num_tokens for one in answers) / n
         lengths = zip(texts, map(words, self.references), strict=True)

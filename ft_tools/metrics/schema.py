@@ -29,11 +29,7 @@ def load_schema(path: Path) -> dict[str, Any]:
 
 
 def require_schema(schema: Any, name: str) -> None:
-    """Refuse what is no JSON Schema (by default of draft 2020-12).
-
-    Raises:
-        BadInput: With the place that is wrong.
-    """
+    """Refuse what is no JSON Schema (by default of draft 2020-12), with the place."""
     problem = "is no object" if not isinstance(schema, dict | bool) else ""
     try:
         if not problem:

@@ -240,11 +240,7 @@ def chat_template(source: ModelSource) -> str | None:
 def choose_rendering(
     asked: Rendering, examples: Sequence[HeldOut], sources: Sequence[ModelSource]
 ) -> Literal["chat", "plain"]:
-    """Choose between the chat template and plain text.
-
-    Raises:
-        BadInput: The chat template is asked for and no model has one.
-    """
+    """Choose the chat template or plain text; refuse a template that no model has."""
     unseen = [source for source in sources if source.path is None or source.kind == "gguf"]
     known = not sources or bool(unseen) or any(map(chat_template, sources))
     if asked == "chat" and not known:

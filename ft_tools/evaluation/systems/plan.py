@@ -110,12 +110,7 @@ def plan_system(
 
 
 def _read_pool(spec: SystemSpec, held_out_path: Path, held_out: Sequence[HeldOut]) -> Pool:
-    """Return the examples that a system learns from or is shown.
-
-    Raises:
-        BadInput: They are free text, where there is nothing to classify.
-        MissingExtra: The nearest are asked for, and what finds them is not installed.
-    """
+    """Return the examples that a system learns from or is shown; refuse what it cannot use."""
     shots = spec.examples
     if shots is None:
         return Pool([], 0)

@@ -102,11 +102,7 @@ def _column(asked: list[str], values: list[str]) -> Predict:
 
 
 def nearest(questions: Sequence[str], pool: Sequence[str], count: int) -> list[list[int]]:
-    """Return for each question the places of the most similar texts, the nearest first.
-
-    Raises:
-        MissingExtra: The embedding model is not installed.
-    """
+    """Return for each question the places of the most similar texts, the nearest first."""
     vectors = [
         _minilm().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
         for texts in (questions, pool)

@@ -152,11 +152,7 @@ class TorchSteps:
         self._fresh = start - num_known
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the logits of each row's next token `(rows, vocabulary)`, in float32.
-
-        Raises:
-            Refused: Something is infinite or not a number, of which no answer can be made.
-        """
+        """Return each row's next logits `(rows, vocabulary)`, in float32; refuse infinite ones."""
         inputs = self._model.prepare_inputs_for_generation(
             ids,
             next_sequence_length=self._fresh,

@@ -32,7 +32,7 @@ from ft_tools.formats.test_sets import asked_by, earlier_looks, remember_look
 from ft_tools.metrics.answers import columns_of, confusion, has_classes
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes
 from ft_tools.metrics.table import CHECK, METRICS, REQUESTS, Metric, metric, score_outputs
-from ft_tools.metrics.text import label, without_thought
+from ft_tools.metrics.text import label
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
@@ -63,11 +63,7 @@ def work(session: Session) -> BaseModel:
 
 
 def _without_removed(plan: EvaluatePlan) -> EvaluatePlan:
-    """Return a plan without metrics that an earlier version had, which a warning names.
-
-    Raises:
-        BadInput: It has no others.
-    """
+    """Return a plan without the metrics that are gone; refuse one that has no others."""
     target = {name: value for name, value in plan.target.items() if name in METRICS}
     metrics = {name: why for name, why in plan.metrics.items() if name in REQUESTS}
     gone = sorted({*plan.metrics, *plan.target} - {*metrics, *target})
@@ -81,11 +77,7 @@ def _without_removed(plan: EvaluatePlan) -> EvaluatePlan:
 
 
 def _read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
-    """Read the held-out file that was planned.
-
-    Raises:
-        PlanChanged: It is another file now, or one of a check is.
-    """
+    """Read the held-out file that was planned; refuse another, and other files of checks."""
     if file_hashes(request.checks) != plan.check_files:
         raise PlanChanged("a file of `checks` changed since the plan was confirmed; plan again")
     path = Path(plan.dataset)
@@ -189,12 +181,8 @@ def _write_report(state: State, measured: Measured) -> EvaluationReport:
     lines = [json.dumps(asdict(sample)) for sample in samples]
     write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
     remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
-    counts = {}
-    if "classification" in plan.metrics:
-        for name, answers in measured.answers.items():
-            counts[name] = confusion(
-                [without_thought(one.text) for one in answers], state.references
-            )
+    named = measured.answers if "classification" in plan.metrics else ()
+    counts = {name: confusion(measured.texts_of(name), state.references) for name in named}
     write_file(run_dir / "report.html", document(report, samples, counts))
     state.session.artifact("samples", run_dir / "samples.jsonl")
     return report

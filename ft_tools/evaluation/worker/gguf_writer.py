@@ -53,11 +53,7 @@ class GgufWriter:
         return [self._one(prompt, max_new_tokens, grammar) for prompt in prompts]
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a rendered text.
-
-        Raises:
-            BadInput: It is longer than the model was made for.
-        """
+        """Tokenize a rendered text; refuse one that is longer than the model was made for."""
         adds = self._llama.metadata.get("tokenizer.ggml.add_bos_token") == "true"
         ids = list(self._llama.tokenize(text.encode(), add_bos=adds, special=True))
         if len(ids) >= self._longest:

@@ -99,11 +99,7 @@ class State:
     def answered(
         self, kind: str, side: str, questions: Sequence[HeldOut], ask: Ask
     ) -> list[Answer]:
-        """Ask what is missing of a set of questions, and return all answers in order.
-
-        Raises:
-            Stopped: It was requested; what was in flight is saved.
-        """
+        """Ask what is missing of a set of questions; return all answers in order, or stop."""
         missing = [one for one in questions if (kind, side, one.line) not in self.saved]
         # Reported at once: what the system before it reported is not this one's progress.
         self._report_progress()
@@ -126,22 +122,14 @@ class State:
                 self._keep((kind, plan.name, line), found[kind, line])
 
     def planned_file(self, plan: SystemPlan, name: str) -> Path:
-        """Return a file that a system reads.
-
-        Raises:
-            PlanChanged: It is another file now.
-        """
+        """Return a file that a system reads; refuse one that changed since the plan."""
         path = workspace.existing(name)
         if sha256(path) != plan.files_sha256[name]:
             raise PlanChanged(f"{name} changed since the plan was confirmed; call evaluate again")
         return path
 
     def check_stop(self) -> None:
-        """End here if that was requested; everything so far is saved.
-
-        Raises:
-            Stopped: It was requested.
-        """
+        """Raise Stopped if that was requested; everything so far is saved."""
         if self.session.should_stop:
             raise Stopped
 

@@ -21,11 +21,7 @@ Column = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def plain_pattern(value: str) -> str:
-    """Return a pattern that compiles.
-
-    Raises:
-        ValueError: It does not.
-    """
+    """Return a pattern that compiles; refuse another."""
     # Only a request with a pattern loads the library.
     import regex
 

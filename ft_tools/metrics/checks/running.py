@@ -102,11 +102,7 @@ class Service:
         """What the process answered to its first message."""
 
     def ask(self, message: Any, seconds: float) -> Any:
-        """Return the answer to a message.
-
-        Raises:
-            JailEnded: There is none.
-        """
+        """Return the answer to a message, or raise JailEnded."""
         is_fresh, jail = self._jail is None, self._jail
         if jail is None:
             jail = JailedProcess(probe.available() or LIMITS_ONLY, self._program, self._limits)
@@ -191,11 +187,7 @@ def python_score(check: Python, path: Path, opened: ExitStack) -> ScoreOne:
 
 
 def source_of(path: Path) -> str:
-    """Return the source of the user's own check.
-
-    Raises:
-        BadInput: It is not Python, or defines no function `score` of two arguments.
-    """
+    """Return the source of the user's own check; refuse a file without its function."""
     cure = "define `def score(answer: str, row: dict) -> float | None` in it"
     try:
         source = path.read_text(encoding="utf-8")
@@ -209,11 +201,7 @@ def source_of(path: Path) -> str:
 
 
 def copy_of(path: Path) -> bytes:
-    """Return the content of an SQLite database as of now.
-
-    Raises:
-        BadInput: It is none, or too large.
-    """
+    """Return the content of an SQLite database as of now; refuse what is none, or too large."""
     size = path.stat().st_size / 2**20
     if size > MOST_DATABASE_MIB:
         problem = f"{path} has {size:.0f} MiB, and at most {MOST_DATABASE_MIB} are checked against"

@@ -224,11 +224,7 @@ def refuse_calls() -> None:
 
 
 def processor() -> int:
-    """Return the place of this processor's numbers.
-
-    Raises:
-        OSError: They are not known.
-    """
+    """Return the place of this processor's numbers; OSError where they are not known."""
     name = os.uname().machine
     if name not in PROCESSORS:
         raise OSError(0, f"numbers are not known for {name}", "system calls")
