@@ -50,11 +50,8 @@ class JudgeScorer:
     ) -> None:
         """Open the connections.
 
-        Args:
-            check: As declared.
-            name: Of the check, for its budget.
-            scratch: Where calls and replies are kept, so that none is paid for twice.
-            total_usd: Budget of all whose calls are kept there.
+        Calls and replies are kept in `scratch`, so that none is paid for twice; `total_usd` is the
+        budget of all whose calls are kept there.
 
         Raises:
             BadInput: The environment variable of the key is not set.

@@ -140,10 +140,7 @@ def require_columns(
 ) -> None:
     """Refuse a row that lacks what a check reads, or has it in a way that no answer can meet.
 
-    Args:
-        checks: As declared.
-        rows: Line number and row, as `scored_row` makes it.
-        path: For the message.
+    The rows are numbered by their lines, and as `scored_row` makes them.
 
     Raises:
         BadData: File, line and column are named.
