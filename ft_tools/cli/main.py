@@ -202,6 +202,9 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
     # Without a hash there is no plan yet, but a run that measures what the plan needs.
     is_plan = isinstance(report, Launch) and not report.started and bool(report.plan_hash)
     if launch.get("yes") and isinstance(report, Launch) and is_plan:
+        # Nobody has read it yet; stdout is for the result.
+        with redirect_stdout(sys.stderr):
+            show(report, output_options["format"], name, request)
         confirmed = request.model_copy(update={"confirm": report.plan_hash})
         report = spec.call(confirmed)
     waits = launch.get("yes") and not launch.get("detach")

@@ -1,7 +1,8 @@
 """What the data tools return."""
 
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, computed_field
 
@@ -328,6 +329,11 @@ class PrepareReport(Report):
         if self.profile is not None:
             return "The format is unknown: name a mapping. Nothing was written."
         return f"The mapping applied to {self.num_rows:,} rows. Nothing was written."
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the parts; of a confirmed mapping, whose counts were shown before, the files."""
+        names = ("summary", "outputs") if self.outputs else self.CONCISE
+        return ((name, getattr(self, name)) for name in names)
 
     def as_text(self) -> str:
         """Return the profile as a table, where no mapping was given; else nothing."""
