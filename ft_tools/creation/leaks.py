@@ -44,7 +44,9 @@ class TestQuestions:
         held = (
             any(self.hold(asked, row.answers) for asked in row.questions)
             # A passage may be that of a test row, but not what it asks about it.
-            or any(self._shares(str(turn["content"]), is_question=False) for turn in row.messages)
+            or any(
+                self._shares(str(turn.get("content")), is_question=False) for turn in row.messages
+            )
             for row in rows
         )
         drop(rows, held, TEST_QUESTION)

@@ -21,7 +21,8 @@ COSTS = {"num_calls": "Requests", "usd": "USD spent, at most"}
 def creation_page(report: CreateReport, rows: Sequence[Row]) -> str:
     """Return the report as one HTML document, with rows that were kept and that were dropped."""
     groups: dict[str, list[Part]] = defaultdict(list)
-    for row in rows:
+    told = (row for row in rows if row.reply or not row.reason)
+    for row in sorted(told, key=lambda row: bool(row.reason)):
         held = groups[row.reason or row.origin.maker]
         if len(held) < MOST_SHOWN:
             held.append(_dropped(row) if row.reason else _kept(row))
