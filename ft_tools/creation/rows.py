@@ -129,7 +129,9 @@ def _quoted(row: Row) -> QuotedRow:
         # What a log says is bounded, and quoted where it is not plain.
         texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in signs.items()}
         origin["signs"] = {shown(name): shown(text) for name, text in texts.items()}
-    origin["made"] = row.origin.maker
+    if row.reply is None:
+        # Of a teacher's rows the plan and the report name it once.
+        origin["made"] = row.origin.maker
     answer = str(row.messages[-1].get("content") or "")
     prompt, answer = quoted_text(row.question), quoted_text(answer)
     return QuotedRow(source=row.origin.source, prompt=prompt, answer=answer, origin=origin)

@@ -18,7 +18,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
 
     Args:
         folder: The demo's workspace, with the runs in it.
-        found: Reports by step: approach, prepare, audit, lora, vram, sft, evaluation, ship.
+        found: Reports by step: approach, prepare, audit, lora, sft, evaluation, ship.
         seconds: How long each step took, by its title.
     """
     report = EvaluationReport.model_validate(found["evaluation"]["result"])

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -166,39 +166,23 @@ async def job(folder: Path, engine: str, only_model: bool) -> Path:
             if only_model:
                 await done.have_model()
                 return demo.folder()
-            found = await _steps(done)
+            await done.have_model()
+            found: dict[str, Any] = {}
+            for name, (title, take) in STEPS.items():
+                with done.step(title):
+                    found[name] = await take(done, found)
     written = folder / "report.html"
     written.write_text(demo_page.build(folder, found, done.seconds), encoding="utf-8")
     return written
 
 
-async def _steps(job: Job) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    await job.have_model()
-    with job.step("Should this be fine-tuned?"):
-        found["approach"] = await _approach(job)
-    with job.step("From a table to examples"):
-        found["prepare"] = await _prepare(job)
-    with job.step("What is wrong with the data?"):
-        found["audit"] = await _audit(job, found["prepare"]["outputs"])
-    with job.step("Which settings, and do they fit?"):
-        found["lora"], found["vram"] = await _size(job)
-    with job.step("Supervised fine-tuning"):
-        found["sft"] = await _sft(job, found)
-    with job.step("Is a prompt or a simple classifier enough?"):
-        found["evaluation"] = await _evaluate(job, found)
-    with job.step("Ship the chosen system, and ask what was shipped"):
-        found["ship"] = await _ship(job, found)
-    return found
-
-
-async def _approach(job: Job) -> dict[str, Any]:
+async def _approach(job: Job, _: dict[str, Any]) -> dict[str, Any]:
     report = await job.call("recommend_approach", **ADVICE)
     console.print(f"  approach: [bold]{report['approach']}[/]")
     return report
 
 
-async def _prepare(job: Job) -> dict[str, Any]:
+async def _prepare(job: Job, _: dict[str, Any]) -> dict[str, Any]:
     """Map the table's columns to questions and answers, and part the rows."""
     proposed = await job.call("prepare_dataset", **PREPARED)
     for example in proposed["examples"][:1]:
@@ -212,7 +196,8 @@ async def _prepare(job: Job) -> dict[str, Any]:
     return report
 
 
-async def _audit(job: Job, made: dict[str, Any]) -> dict[str, Any]:
+async def _audit(job: Job, found: dict[str, Any]) -> dict[str, Any]:
+    made = found["prepare"]["outputs"]
     report = await job.call(
         "audit_dataset",
         path=made["train"],
@@ -230,7 +215,7 @@ async def _audit(job: Job, made: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-async def _size(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+async def _size(job: Job, _: dict[str, Any]) -> dict[str, Any]:
     lora = await job.call("suggest_lora_config", model=demo.HUB_ID, dataset="clean/train.jsonl")
     vram = await job.call(
         "estimate_vram",
@@ -247,7 +232,7 @@ async def _size(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         f"  (for comparison: QLoRA of Llama 3.1 8B takes {vram['peak_allocated_gib']:.1f} GiB; "
         f"on an RTX 4090: {vram['fits']})"
     )
-    return lora, vram
+    return lora
 
 
 async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +247,8 @@ async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
         name="tickets",
         engine=job.engine,
     )
-    console.print(f"  {_numbers(run['metrics'], 'loss', 'eval_loss')}")
+    known = (name for name in ("loss", "eval_loss") if name in run["metrics"])
+    console.print("  " + ", ".join(f"{name} {run['metrics'][name]:.3f}" for name in known))
     return run
 
 
@@ -322,8 +308,16 @@ async def _ship(job: Job, found: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-def _numbers(metrics: dict[str, float], *names: str) -> str:
-    return ", ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)
+STEPS: dict[str, tuple[str, Callable[[Job, dict[str, Any]], Awaitable[dict[str, Any]]]]] = {
+    "approach": ("Should this be fine-tuned?", _approach),
+    "prepare": ("From a table to examples", _prepare),
+    "audit": ("What is wrong with the data?", _audit),
+    "lora": ("Which settings, and do they fit?", _size),
+    "sft": ("Supervised fine-tuning", _sft),
+    "evaluation": ("Is a prompt or a simple classifier enough?", _evaluate),
+    "ship": ("Ship the chosen system, and ask what was shipped", _ship),
+}
+"""Name of a report -> the step that makes it, which reads those before."""
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -74,7 +74,8 @@ def test_a_pilot_is_planned_first_and_its_answers_are_never_asked_for_again(work
     assert forecast["pilot_run"] == PILOT
     assert forecast["kept"]["low"] <= report.num_kept <= forecast["kept"]["high"]
     assert forecast["usd"]["low"] <= report.usd <= forecast["usd"]["high"]
-    assert [row["origin"]["made"] for row in plan["quoted"]] == ["answers by big"] * 5
+    assert pilot.makers == {"answers by big": pilot.num_kept}
+    assert [bool(row["answer"]) for row in plan["quoted"]] == [True] * 5
     assert max(teacher.answered.values()) == 1
     assert report.num_kept + sum(report.dropped.values()) == report.num_asked == 60
     assert report.dropped == {"failed: number": teacher.faults["wrong"]}
