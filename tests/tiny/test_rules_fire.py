@@ -8,9 +8,9 @@ import torch
 from ft_tools.errors import Refused
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import load
-from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.formats import find
+from ft_tools.shipping.plan import plan_of
 from ft_tools.shipping.request import ShipRequest
-from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import ship
 from ft_tools.shipping.worker.proof import HeldOut, Proof
 from ft_tools.shipping.worker.shipment import Shipment
@@ -26,7 +26,7 @@ def test_a_merge_that_lost_the_adapter_is_refused_by_its_rule(workspace, tiny_mo
     torch.manual_seed(0)
     base = workspace / tiny_model_in
     write_adapter(base, workspace / "adapter", tiny_model_in, std=0.2)
-    plan = ShipPlan.model_validate(merge_and_quantize(ShipRequest(source="adapter")).plan)
+    plan = plan_of(ShipRequest(source="adapter"), [find("safetensors")])
     shutil.copytree(base, workspace / "merged")
     shipment = Shipment(None, plan, base, workspace, workspace)
 

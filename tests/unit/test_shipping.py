@@ -99,13 +99,14 @@ def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
 
 
 def test_a_run_that_an_earlier_version_planned_can_still_be_resumed(pair):
-    plan = ask().plan
+    rows = [formats.find("gguf:Q4_K_M")]
+    plan = plan_of(ShipRequest(source="adapter"), rows).model_dump(mode="json")
     old = {"published_kl": None, "expected": "unknown", "source": ""}
     plan["formats"] = [row | old for row in plan["formats"]]
     plan |= {"disks": [{"folder": "/", "num_bytes": 1, "uses": ["work"]}]}
     plan["measured_as"] = {"evaluation": "e", "system": "s", "max_new_tokens": 9, "metric": "f1"}
     make_run(pair, plan=plan, request={})
-    assert Session(pair / "runs" / RUN).plan(ShipPlan).formats[0].format == "safetensors"
+    assert Session(pair / "runs" / RUN).plan(ShipPlan).formats[0].format == "gguf:Q4_K_M"
 
 
 def test_a_plan_repeats_what_the_report_of_its_run_says_is_wrong(pair):
