@@ -8,8 +8,8 @@ from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.tool import create_dataset
 from ft_tools.creation.worker import create as worker
 from ft_tools.runs.processes.worker_session import Session
-from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.state.records import Status
+from tests.made_runs import made_run
 
 RUN_ID = "create-0123456789abcdef"
 
@@ -38,12 +38,8 @@ def planned_here(workspace, run_id=RUN_ID, **arguments):
     launch = create_dataset(request)
     run_dir = workspace / "runs" / run_id
     if not run_dir.exists():
-        run_dir.mkdir(parents=True)
-        info = RunInfo(run_id=run_id, kind="create", created_at=time.time())
-        (run_dir / "run.json").write_text(info.model_dump_json())
-        (run_dir / "request.json").write_text(request.model_dump_json())
-        (run_dir / "plan.json").write_text(make_plan(request).model_dump_json())
-        directory.write_status(run_dir, Status(state="running"))
+        files = {"request": request, "plan": make_plan(request)}
+        made_run(run_id, Status(state="running"), files=files, created_at=time.time())
     return launch, run_dir
 
 

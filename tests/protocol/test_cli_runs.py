@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from subprocess import PIPE
 
 import pytest
 
 from ft_tools.cli import main as cli
 from ft_tools.runs.state import directory, locks
-from ft_tools.runs.state.records import RunError, RunInfo, Status
+from ft_tools.runs.state.records import RunError, Status
+from tests.made_runs import made_run
 
 RUN_ID = "sft-0123456789abcdef"
 COMMAND = [sys.executable, "-P", "-m", "ft_tools"]
@@ -23,11 +23,7 @@ COMMAND = [sys.executable, "-P", "-m", "ft_tools"]
 @pytest.fixture
 def living(workspace):
     """Give the directory of a run that runs, and the lock that says so."""
-    run_dir = workspace / "runs" / RUN_ID
-    run_dir.mkdir(parents=True)
-    info = RunInfo(run_id=RUN_ID, kind="sft", created_at=time.time())
-    (run_dir / "run.json").write_text(info.model_dump_json())
-    directory.write_status(run_dir, Status(state="running", phase="training"))
+    run_dir = made_run(RUN_ID, Status(state="running", phase="training"))
     return run_dir, locks.take(run_dir / locks.OWNER)
 
 

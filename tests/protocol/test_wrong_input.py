@@ -10,9 +10,9 @@ from mcp import Client
 
 from ft_tools import installation
 from ft_tools.cli import main as cli
-from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.validation_split import FOLDER
 from mcp_server.server import server
+from tests.made_runs import made_run
 from tests.protocol.calls import CONFIG, RUN_ID
 
 pytestmark = pytest.mark.anyio
@@ -142,10 +142,8 @@ def wrong(prepared):
     run = prepared / "runs" / TRAINED
     (run / "artifacts").mkdir(parents=True)
     (run / "artifacts" / "model").symlink_to(prepared / "model")
-    info = RunInfo(run_id=TRAINED, kind="sft", created_at=1.0, lineage={"base_model": "model"})
-    (run / "run.json").write_text(info.model_dump_json())
     dataset = {"path": str(prepared / "heldout.jsonl"), "format": "messages"}
-    (run / "plan.json").write_text(json.dumps({"dataset": dataset}))
+    made_run(TRAINED, files={"plan": {"dataset": dataset}}, lineage={"base_model": "model"})
     return prepared
 
 

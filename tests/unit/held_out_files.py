@@ -2,7 +2,7 @@
 
 import json
 
-from ft_tools.runs.state.records import RunInfo
+from tests.made_runs import made_run
 from tests.unit.test_shipping import write_safetensors
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -32,14 +32,12 @@ def model_folder(folder, template=TEMPLATE, size=64):
 
 def trained_run(workspace, training_rows, form="messages"):
     """Make the directory of a finished run, as launch_sft leaves it."""
-    run_dir = workspace / "runs" / "sft-0123456789abcdef"
-    (run_dir / "artifacts").mkdir(parents=True)
-    model_folder(run_dir / "artifacts" / "model")
     data = write(workspace / "train.jsonl", training_rows)
-    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=0.0, lineage={"base_model": "base"})
-    (run_dir / "run.json").write_text(info.model_dump_json())
     plan = {"dataset": {"path": str(data), "format": form}}
-    (run_dir / "plan.json").write_text(json.dumps(plan))
+    lineage = {"base_model": "base"}
+    run_dir = made_run("sft-0123456789abcdef", files={"plan": plan}, lineage=lineage)
+    (run_dir / "artifacts").mkdir()
+    model_folder(run_dir / "artifacts" / "model")
     return run_dir.name
 
 

@@ -1,6 +1,5 @@
 """Where an evaluation loads its models, and how long it would take, on machines made up."""
 
-import json
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ from ft_tools.evaluation.systems.models import decide, quantization_of
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
-from ft_tools.runs.state.records import RunInfo
+from tests.made_runs import made_run
 
 GIB = 2**30
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
@@ -50,11 +49,7 @@ def test_models_are_loaded_in_16_bits_where_that_fits_else_as_trained(
 
 
 def test_an_adapter_remembers_how_its_base_was_loaded(workspace):
-    run_dir = workspace / "runs" / "sft-0123456789abcdef"
-    run_dir.mkdir(parents=True)
-    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=0.0)
-    (run_dir / "run.json").write_text(info.model_dump_json())
-    (run_dir / "plan.json").write_text(json.dumps({"quantization": NF4}))
+    run_dir = made_run("sft-0123456789abcdef", files={"plan": {"quantization": NF4}})
     source = ModelSource(name="x", kind="adapter", adapter="a", run_id=run_dir.name)
     assert quantization_of(source) == NF4
     assert quantization_of(source.model_copy(update={"kind": "folder"})) is None

@@ -19,13 +19,14 @@ from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings, compare_scores
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.state.records import Status
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.grpo.probe import summed_up
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_grpo, launch_sft
+from tests.made_runs import made_run
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 SECRET = "AKIA" + "Q7RZ2MPX" * 2
@@ -112,10 +113,8 @@ def files(workspace, monkeypatch):
     run = workspace / "runs" / "sft-0123456789abcdef"
     (run / "artifacts").mkdir(parents=True)
     model(run / "artifacts" / "model", template=True)
-    info = RunInfo(run_id=run.name, kind="sft", created_at=0.0, lineage={"base_model": "instruct"})
-    (run / "run.json").write_text(info.model_dump_json())
     plan = {"dataset": {"path": str(workspace / "train.jsonl"), "format": "messages"}}
-    (run / "plan.json").write_text(json.dumps(plan))
+    made_run(run.name, files={"plan": plan}, lineage={"base_model": "instruct"})
     return workspace
 
 
@@ -153,17 +152,9 @@ def loosely_rewarded(**changed):
 def probed_grpo(**changed):
     """Call it where a probe has found that no answer earns anything."""
     key = grpo().plan["probe_key"]
-    run = workspace_module.runs_dir() / "grpo_probe-0123456789abcdef"
-    run.mkdir(exist_ok=True)
-    info = RunInfo(run_id=run.name, kind="grpo_probe", created_at=0.0)
     found = summed_up([[0, 0]] * 16, {}, [5] * 32, num_truncated=0, seconds=1.0)
-    for name, text in {
-        "run": info.model_dump_json(),
-        "plan": json.dumps({"probe_key": key}),
-        "status": Status(state="succeeded").model_dump_json(),
-        "report": json.dumps({"result": found.model_dump()}),
-    }.items():
-        (run / f"{name}.json").write_text(text)
+    files = {"plan": {"probe_key": key}, "report": {"result": found.model_dump()}}
+    made_run("grpo_probe-0123456789abcdef", Status(state="succeeded"), files=files)
     return grpo(probe=True, **changed)
 
 

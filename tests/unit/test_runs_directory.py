@@ -25,7 +25,7 @@ RUN_ID = "sft-0123456789abcdef"
 @pytest.fixture
 def run_dir(workspace):
     """Give the directory of a run that nobody holds."""
-    return made_run(workspace / "runs", RUN_ID)
+    return made_run(RUN_ID)
 
 
 def test_every_event_can_be_read_by_asking_for_those_after_the_last_one(run_dir):
@@ -56,7 +56,7 @@ DAMAGED = [b"", b"{", b"[]", b'{"state": "flying"}', b"\xff" * 100, b"[" * 100_0
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
 def test_a_damaged_file_is_reported_and_hides_no_other_run(workspace, run_dir, data):
-    good = made_run(workspace / "runs", "sft-ffffffffffffffff", Status(state="succeeded"))
+    good = made_run("sft-ffffffffffffffff", Status(state="succeeded"))
     (good / "report.json").write_bytes(b"{")
     (run_dir / "status.json").write_bytes(data)
     report = get_run(RunRequest(run_id=RUN_ID))
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_reported_and_hides_no_other_run(workspace, run_dir, d
 
 def test_staging_folders_links_and_strangers_are_no_runs(workspace, run_dir):
     for name in (".tmp-sft-1111111111111111-abcd", "notes-1111111111111111"):
-        made_run(workspace / "runs", name)
+        made_run(name)
     (workspace / "runs" / "sft-2222222222222222").symlink_to(run_dir)
     assert [path.name for path in directory.all_runs()] == [RUN_ID]
     with pytest.raises(NotFound):

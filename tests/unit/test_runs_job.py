@@ -18,9 +18,8 @@ RUN = "sft-0123456789abcdef"
 def run_dir(tmp_path):
     """Write a run that was given to the job with the token `mine`."""
     plan = {"model": {}, "training": {}, "place": {"sharding": "ddp"}}
-    folder = made_run(tmp_path, RUN, Status(state="queued"), request={}, plan=plan, backend="ray")
-    (folder / directory.JOB).write_text('{"token": "mine"}')
-    return folder
+    files = {"request": {}, "plan": plan, "job": {"token": "mine"}}
+    return made_run(RUN, Status(state="queued"), files=files, runs=tmp_path, backend="ray")
 
 
 def started(run_dir, monkeypatch, token, *command):

@@ -11,11 +11,9 @@ HOUR = 3600.0
 
 
 def add_run(workspace, kind, number, status, request=None, **info):
-    runs, run_id = workspace / "runs", f"{kind}-{number:016x}"
-    run_dir = made_run(runs, run_id, request=request or {}, created_at=float(number), **info)
-    # As it is: a write would set the time.
-    (run_dir / "status.json").write_text(Status(**status).model_dump_json())
-    return run_dir
+    # The status as it is: a write would set the time.
+    files = {"request": request or {}, "status": Status(**status)}
+    return made_run(f"{kind}-{number:016x}", files=files, created_at=float(number), **info)
 
 
 def done(hours, **more):

@@ -86,11 +86,9 @@ def run_dir(workspace):
         "place": {"sharding": "ddp"},
     }
     return made_run(
-        workspace / "runs",
         RUN,
         Status(state="queued"),
-        request={},
-        plan=plan,
+        files={"request": {}, "plan": plan},
         backend="skypilot",
         backend_options={"storage": "s3://mine/runs"},
         worker="ft_tools.training.worker.sft",

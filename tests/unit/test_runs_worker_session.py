@@ -20,7 +20,7 @@ from tests.made_runs import made_run
 @pytest.fixture
 def worker(workspace):
     """Give the session of a run that this process works for."""
-    return Session(made_run(workspace / "runs", "sft-0123456789abcdef"))
+    return Session(made_run("sft-0123456789abcdef"))
 
 
 def written(worker):
@@ -94,7 +94,7 @@ def test_a_budget_that_is_spent_ends_an_attempt_and_the_next_has_one_of_its_own(
 def test_a_request_that_is_refused_by_now_is_said_and_asked_for_anew(workspace):
     """Saved by a version that split off more than a half."""
     asked = {"path": "d.jsonl", "validation_fraction": 0.6}
-    run_dir = made_run(workspace / "runs", "audit-0123456789abcdef", request=asked)
+    run_dir = made_run("audit-0123456789abcdef", files={"request": asked})
     worker_session._run(Session(run_dir), lambda session: session.request(AuditRequest))
     report = get_run(RunRequest(run_id=run_dir.name))
     assert "validation_fraction: must be less than or equal to 0.5, got 0.6" in report.error.message

@@ -22,13 +22,14 @@ from ft_tools.errors import (
 )
 from ft_tools.models import safetensors_headers
 from ft_tools.runs.processes.worker_session import Session
-from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.state.records import Status
 from ft_tools.shipping import comparison_text, converter_script, formats, quality, tool
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.plan import ShipPlan, plan_of
 from ft_tools.shipping.quality import PositionScores, summarise, verdict_of
 from ft_tools.shipping.report import MergeCheck
 from ft_tools.shipping.request import ShipRequest
+from tests.made_runs import made_run
 
 HIDDEN, RANK = 64, 4
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -62,11 +63,7 @@ def make_run(workspace, **files):
     """Make a finished run with an adapter; `files` are JSON files of it."""
     run = workspace / "runs" / RUN
     make_adapter(run / "artifacts" / "adapter")
-    info = RunInfo(run_id=RUN, kind="sft", created_at=1.0, lineage={"base_model": "base"})
-    (run / "run.json").write_text(info.model_dump_json())
-    (run / "status.json").write_text(Status(state="succeeded").model_dump_json())
-    for name, value in files.items():
-        (run / f"{name}.json").write_text(json.dumps(value))
+    made_run(RUN, Status(state="succeeded"), files=files, lineage={"base_model": "base"})
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from ft_tools.data.map.mapping_for_inference import SNIPPET
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
-from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping import handoff, modelfile
 from ft_tools.shipping.asking import (
     SCHEMA,
@@ -25,6 +24,7 @@ from ft_tools.shipping.asking import (
 )
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult, ShipReport
+from tests.made_runs import made_run
 
 RUN, EVALUATION = "sft-0123456789abcdef", "evaluate-00000000000000aa"
 ADAPTER = "/runs/adapter"
@@ -37,13 +37,8 @@ PLAN = ShipPlan.model_construct(
 
 
 def make_run(workspace, run_id=RUN, parent=None, **plan):
-    run = workspace / "runs" / run_id
-    run.mkdir(parents=True)
-    kind, lineage = run_id.partition("-")[0], {"parent_run": parent} if parent else {}
-    info = RunInfo(run_id=run_id, kind=kind, created_at=0.0, lineage=lineage)
-    (run / "run.json").write_text(info.model_dump_json())
-    (run / "plan.json").write_text(json.dumps(plan))
-    return run
+    lineage = {"parent_run": parent} if parent else {}
+    return made_run(run_id, files={"plan": plan}, lineage=lineage)
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.state.records import Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, next_steps, setup_of
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
 from ft_tools.training.train_further import continued
 from ft_tools.workspace import runs_dir
+from tests.made_runs import made_run
 from tests.unit.launches import sft
 
 USUAL = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=3, steps=120)
@@ -128,14 +128,8 @@ def test_the_next_call_has_the_changed_arguments_and_the_files_that_were_used(fi
 def finished(files, state="succeeded", **changed):
     """Write a run as a launch leaves it."""
     asked = sft(validation="held_out.jsonl", **changed)
-    run_dir = runs_dir() / "sft-0123456789abcdef"
-    run_dir.mkdir(parents=True)
-    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=1.0)
-    texts = {"run": info, "request": asked, "plan": plan_sft(asked)}
-    for name, record in texts.items():
-        (run_dir / f"{name}.json").write_text(record.model_dump_json())
-    directory.write_status(run_dir, Status(state=state))
-    return run_dir.name
+    files = {"request": asked, "plan": plan_sft(asked)}
+    return made_run("sft-0123456789abcdef", Status(state=state), files=files).name
 
 
 def test_a_run_is_trained_further_with_its_own_files_and_a_schedule_that_starts_anew(files):

@@ -6,12 +6,11 @@ import pytest
 
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launchers.table import Place
-from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.estimates import disk_bytes, duration, earlier_rates
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import PreflightResult
 from ft_tools.training.training_plan import Estimate, ModelPlan, TrainingPlan
-from ft_tools.workspace import runs_dir
+from tests.made_runs import made_run
 from tests.unit.launches import sft
 
 UNTIMED = PreflightResult()
@@ -47,11 +46,7 @@ def test_cards_without_bfloat16_have_a_duration_from_their_rate_of_float16(works
 def test_earlier_runs_give_a_rate_by_their_steps_without_their_evaluations(files):
     plan = plan_sft(sft())
     assert earlier_rates(plan) == []
-    run_dir = runs_dir() / "sft-0123456789abcdef"
-    run_dir.mkdir(parents=True)
-    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=1.0)
-    (run_dir / "run.json").write_text(info.model_dump_json())
-    (run_dir / "plan.json").write_text(plan.model_dump_json())
+    run_dir = made_run("sft-0123456789abcdef", files={"plan": plan})
     # Ten tokens a second: whatever the evaluations between the steps took.
     for number, rates in ((4, []), (6, [10.0])):
         rows = [

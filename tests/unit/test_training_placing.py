@@ -5,18 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.state.records import Status
 from ft_tools.runs.tool import get_run
 from ft_tools.training import settings
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.settings import share_batch
 from ft_tools.training.tool import launch_dpo, launch_sft
+from tests.made_runs import made_run
 from tests.unit.launches import dpo, sft, started, write
 
 RUN = "sft-0123456789abcdef"
@@ -35,12 +35,7 @@ def slurm_here(tmp_path, monkeypatch):
 @pytest.fixture
 def run_dir(workspace):
     """Write a run whose job a scheduler has."""
-    folder = workspace_module.runs_dir() / RUN
-    folder.mkdir(parents=True)
-    info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="slurm")
-    (folder / "run.json").write_text(info.model_dump_json())
-    (folder / directory.JOB).write_text('{"backend": "slurm", "token": "t0k3n", "job_id": "7"}')
-    return folder
+    return made_run(RUN, files={"job": {"token": "t0k3n", "job_id": "7"}}, backend="slurm")
 
 
 ONCE = {"num_train_epochs": 1}
