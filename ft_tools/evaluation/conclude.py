@@ -75,9 +75,11 @@ def _summary(report: EvaluationReport) -> Iterator[str]:
         system = report.systems[0]
         values = ", ".join(f"{name} {score.words}" for name, score in system.scores.items())
         yield sentence("alone", system=system.name, values=values)
-        return
-    yield from _changes(report)
-    yield _choice_sentence(report) if report.compares_systems else _general_sentence(report)
+    elif report.compares_systems:
+        yield _choice_sentence(report)
+    else:
+        yield from _changes(report)
+        yield _general_sentence(report)
 
 
 def _target_sentence(report: EvaluationReport) -> str:
@@ -98,19 +100,12 @@ def _target_sentence(report: EvaluationReport) -> str:
 
 
 def _changes(report: EvaluationReport) -> Iterator[str]:
-    """Yield what changed from the reference, and what is not shown to.
-
-    Of several systems only the main metric is named.
-    """
-    several = report.compares_systems
-    rows = [r for r in report.decisive if not several or r.metric == report.main_metric]
-    named = [(r, f"{r.system}, {r.metric}" if several else r.metric) for r in rows]
-    shown = "; ".join(f"{name} {r.verdict}: {r.change}" for r, name in named if r.is_shown)
-    rest = "; ".join(f"{name}: {r.words}, {r.change}" for r, name in named if not r.is_shown)
-    compared = f", compared with {report.baseline}" if several else ""
-    yield f"{shown}{compared}." if shown else sentence("no_change")
+    """Yield what changed from the base model, and what is not shown to."""
+    shown = [f"{r.metric} {r.verdict}: {r.change}" for r in report.decisive if r.is_shown]
+    rest = [f"{r.metric}: {r.words}, {r.change}" for r in report.decisive if not r.is_shown]
+    yield f"{'; '.join(shown)}." if shown else sentence("no_change")
     if rest:
-        yield f"{rest}."
+        yield f"{'; '.join(rest)}."
 
 
 def _general_sentence(report: EvaluationReport) -> str:

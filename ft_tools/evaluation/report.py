@@ -229,7 +229,7 @@ class EvaluationReport(Part):
     alone: bool = Field(False, description="One system was measured; nothing is compared.")
     compares_systems: bool = Field(False, description="Named systems, not a model and its base.")
     summary: list[str] = Field(
-        description="Three sentences: what changed, what did not, what to do next."
+        description="What breaks, the target, and what changed or which system to use."
     )
     num_examples: int = Field(0, description="Held-out examples; 0 in reports of version 0.1.")
     target: dict[str, float] = Field(default_factory=dict)
