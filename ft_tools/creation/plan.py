@@ -12,7 +12,7 @@ from ft_tools import workspace
 from ft_tools.creation.asking import AskingPlan, plan_asking
 from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.leaks import TestQuestions
-from ft_tools.creation.prompts import Asking
+from ft_tools.creation.prompts import ASKINGS
 from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import NUM_QUOTED, quoted_rows, quoted_text
@@ -177,7 +177,7 @@ def _asked(
     teacher = request.teacher
     assert teacher is not None
     model = model_files(find_model(teacher.model)) if teacher.model else None
-    asking = Asking(request, teacher, model)
+    asking = ASKINGS[request.kind](request, teacher, model)
     prompts, num_held = asking.drawn(path, test)
     plan, is_pilot, warnings = plan_asking(asking, prompts, files)
     if num_held:

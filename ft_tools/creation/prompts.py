@@ -3,11 +3,12 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 from ft_tools import workspace
 from ft_tools.creation import documents
@@ -91,13 +92,24 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True)
-class Asking:
+class Asking(ABC):
     """The requests of a creation to its teacher."""
 
     request: CreateRequest
     teacher: TeacherSpec
     files: ModelFiles | None = None
     """Of a local model."""
+
+    reply_schema: ClassVar[dict[str, Any] | None] = None
+    """What the endpoint constrains its reply to."""
+
+    @abstractmethod
+    def prompts(self, path: Path) -> Iterator[Prompt]:
+        """Yield the requests for what is read of a path; raises BadData if it cannot be read."""
+
+    @abstractmethod
+    def rows(self, prompt: Prompt, reply: str) -> list[Row]:
+        """Return the rows of a reply; raises Malformed if it is not what was asked for."""
 
     @property
     def max_tokens(self) -> int:
@@ -121,7 +133,7 @@ class Asking:
         """Return the JSON Schema that replies are constrained to; None without one."""
         if (named := self.teacher.decoding.json_schema) is not None:
             return load_schema(workspace.existing(named))
-        return KINDS[self.request.kind].schema
+        return self.reply_schema
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -139,20 +151,12 @@ class Asking:
             BadInput: It has no prompt, or none that is no test row.
         """
         request, held = self.request, TestQuestions(test)
-        found = list(KINDS[request.kind].prompts(self, path))
+        found = list(self.prompts(path))
         free = [one for one in found if not (one.asked and held.hold(one.asked))]
         if not free:
             raise refusal("no_prompts", num=len(found), source=request.source, test=request.test)
         drawn = random.Random(f"{request.seed}\x1fprompts").sample(free, len(free))
         return drawn[: request.num_rows], len(found) - len(free)
-
-    def rows(self, prompt: Prompt, reply: str) -> list[Row]:
-        """Return the rows of a reply.
-
-        Raises:
-            Malformed: It is not what was asked for.
-        """
-        return KINDS[self.request.kind].rows(self, prompt, reply)
 
     def questions(self, prompt: Prompt) -> list[Question]:
         """Return the question of each sample of a prompt."""
@@ -198,143 +202,12 @@ class Asking:
         return Row(origin, messages, question, prompt.source, **given)
 
 
-# ------------------------------------------------------------------ answers to the user's prompts
-
-
-def prompts_of_rows(asking: Asking, path: Path) -> Iterator[Prompt]:
-    """Yield the request for an answer to each row, each prompt once.
-
-    Raises:
-        BadData: A row has no prompt.
-    """
-    document, seen = read_document(asking.teacher), set[str]()
-    named = asking.request.prompt_column
-    for line, row in read_examples(path):
-        if tools_of(row):
-            raise refusal("tools_in_prompt", path=path, line=line)
-        given: Any = row.get(named) if named else row.get("messages", row.get("prompt"))
-        reference = ""
-        if isinstance(given, str) and given.strip():
-            given = [{"role": "user", "content": given}]
-            reference = str(row.get("completion") or "")
-        turns = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-        if turns and turns[-1].get("role") == "assistant":
-            reference = str(turns.pop().get("content") or "")
-        if not turns or turns[-1].get("role") not in {"user", "tool"}:
-            raise BadData(path, "has no prompt to answer", CURE, line)
-        example = HeldOut(line=line, messages=turns, row=row)
-        asked = "\n".join(str(m.get("content") or "") for m in turns)
-        if asked in seen:
-            continue
-        seen.add(asked)
-        yield Prompt(
-            source=f"{asking.request.source}:{line}",
-            messages=asked_as(asking.teacher, example, asking.shots, document).messages,
-            asked=question_of(example),
-            trained=turns,
-            columns=scored_row(row, question_of(example), reference),
-        )
-
-
-def row_of_answer(asking: Asking, prompt: Prompt, reply: str) -> list[Row]:
-    """Return the row that an answer makes: it is the whole reply."""
-    return [asking.made(prompt, prompt.asked, {"assistant": reply.strip()})]
-
-
-# ------------------------------------------------------------------------- new inputs by a teacher
-
-
-def prompts_for_inputs(asking: Asking, path: Path) -> Iterator[Prompt]:
-    """Yield as many requests for a new input as rows are wanted: other examples, next attributes.
-
-    Raises:
-        BadData: A line is no example with an answer.
-    """
-    examples, request = read_held_out(path), asking.request
-    for at in range(request.num_rows or DEFAULT_ROWS):
-        chance = random.Random(f"{request.seed}\x1f{at}")
-        chosen = {name: chance.choice(values) for name, values in request.attributes.items()}
-        shown = chance.sample(examples, min(NUM_SHOWN, len(examples)))
-        listed = [{"input": question_of(one), "answer": one.reference} for one in shown]
-        quoted = {"examples": listed, "attributes": chosen, "number": at + 1}
-        yield Prompt(
-            source=f"{request.source}:{', '.join(str(one.line) for one in shown)}",
-            messages=asking.sent(NEW_INPUT.format(quoted=json.dumps(quoted, ensure_ascii=False))),
-            trained=[m for m in shown[0].messages if m["role"] == "system"],
-            columns=chosen,
-            shown=frozenset(normalise(question_of(one)) for one in shown),
-        )
-
-
-def row_of_input(asking: Asking, prompt: Prompt, reply: str) -> list[Row]:
-    """Return the row of a reply."""
-    question, answer = _read_object(json_object_in(reply), "input", "answer")
-    reason = "" if question and answer else "empty"
-    if normalise(question) in prompt.shown:
-        reason = "copied_example"
-    more = {"columns": {**prompt.columns, "prompt": question}, "reason": reason}
-    return [asking.made(prompt, question, {"user": question, "assistant": answer}, **more)]
-
-
-# --------------------------------------------------------------- questions and answers of passages
-
-
-def prompts_of_passages(asking: Asking, path: Path) -> Iterator[Prompt]:
-    """Yield the request of each passage.
-
-    Raises:
-        BadData: No document has any text.
-        MissingExtra: A PDF or DOCX needs `fine-tuning-llm[data]`.
-    """
-    request, found = asking.request, False
-    shots = [{"question": question_of(one), "answer": one.reference} for one in asking.shots]
-    good, num = {"good_answers": shots} if shots else {}, request.questions_per_passage
-    for file, kind in documents_in(path):
-        name = request.source if file == path else f"{request.source}/{file.relative_to(path)}"
-        parts = documents.passages(text_of_document(file, kind), request.passage_characters)
-        for at, passage in enumerate(parts, 1):
-            found = True
-            # What all prompts share comes first: caches of endpoints read it once.
-            quoted = json.dumps({**good, "text": passage}, ensure_ascii=False)
-            messages = asking.sent(OF_PASSAGE.format(num=num, quoted=quoted))
-            source = f"{name}{documents.PART}{at}"
-            yield Prompt(source, messages, passage=passage, num_rows=num)
-    if not found:
-        raise BadData(path, "has no text that can be read", "name documents with text")
-
-
-def rows_of_passage(asking: Asking, prompt: Prompt, reply: str) -> list[Row]:
-    """Return the rows of a reply, each with why its passage does not carry it."""
-    made, passage = [], prompt.passage
-    (examples,) = _read_object(json_object_in(reply), "examples", kind=list)
-    for one in examples[: prompt.num_rows]:
-        question, answer = _read_object(one, "question", "answer")
-        listed = one["quotes"] if isinstance(one.get("quotes"), list) else []
-        quotes = [text for text in listed if isinstance(text, str) and text.strip()]
-        asked = filled(asking.request.template, question, passage)
-        # A judge reads what the model will read: the passage with the question.
-        more: dict[str, Any] = {"quotes": quotes}
-        more["columns"] = {"prompt": asked, "question": question, "passage": passage}
-        more["reason"] = documents.unsupported(passage, question, answer, quotes)
-        made.append(asking.made(prompt, question, {"user": asked, "assistant": answer}, **more))
-    return made
-
-
 def _read_object(found: Any, *names: str, kind: type = str) -> tuple[Any, ...]:
     """Return what an object of a reply has under some names; Malformed if it lacks one."""
     held = tuple(found.get(name) if isinstance(found, dict) else None for name in names)
     if not all(isinstance(one, kind) for one in held):
         raise Malformed
     return tuple(one.strip() if isinstance(one, str) else one for one in held)
-
-
-class Kind(NamedTuple):
-    """How rows of a kind are asked for and read."""
-
-    prompts: Callable[[Asking, Path], Iterator[Prompt]]
-    rows: Callable[[Asking, Prompt, str], list[Row]]
-    schema: dict[str, Any] | None = None
-    """What the endpoint constrains its reply to."""
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -347,9 +220,125 @@ def _list(items: Any) -> dict[str, Any]:
 
 
 _TEXT = {"type": "string"}
-_EXAMPLES = _list(_object(question=_TEXT, answer=_TEXT, quotes=_list(_TEXT)))
-KINDS: Mapping[str, Kind] = {
-    "answers": Kind(prompts_of_rows, row_of_answer),
-    "documents": Kind(prompts_of_passages, rows_of_passage, _object(examples=_EXAMPLES)),
-    "variations": Kind(prompts_for_inputs, row_of_input, _object(input=_TEXT, answer=_TEXT)),
+
+
+class Answers(Asking):
+    """Answers to the user's own prompts."""
+
+    def prompts(self, path: Path) -> Iterator[Prompt]:
+        """Yield the request for an answer to each row, each prompt once."""
+        document, seen = read_document(self.teacher), set[str]()
+        named = self.request.prompt_column
+        for line, row in read_examples(path):
+            if tools_of(row):
+                raise refusal("tools_in_prompt", path=path, line=line)
+            given: Any = row.get(named) if named else row.get("messages", row.get("prompt"))
+            reference = ""
+            if isinstance(given, str) and given.strip():
+                given = [{"role": "user", "content": given}]
+                reference = str(row.get("completion") or "")
+            turns = (
+                [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+            )
+            if turns and turns[-1].get("role") == "assistant":
+                reference = str(turns.pop().get("content") or "")
+            if not turns or turns[-1].get("role") not in {"user", "tool"}:
+                raise BadData(path, "has no prompt to answer", CURE, line)
+            example = HeldOut(line=line, messages=turns, row=row)
+            asked = "\n".join(str(m.get("content") or "") for m in turns)
+            if asked in seen:
+                continue
+            seen.add(asked)
+            yield Prompt(
+                source=f"{self.request.source}:{line}",
+                messages=asked_as(self.teacher, example, self.shots, document).messages,
+                asked=question_of(example),
+                trained=turns,
+                columns=scored_row(row, question_of(example), reference),
+            )
+
+    def rows(self, prompt: Prompt, reply: str) -> list[Row]:
+        """Return the row that an answer makes: it is the whole reply."""
+        return [self.made(prompt, prompt.asked, {"assistant": reply.strip()})]
+
+
+class Inputs(Asking):
+    """New inputs like some examples, with their answers."""
+
+    reply_schema = _object(input=_TEXT, answer=_TEXT)
+
+    def prompts(self, path: Path) -> Iterator[Prompt]:
+        """Yield a request for each new input that is wanted: other examples, next attributes."""
+        examples, request = read_held_out(path), self.request
+        for at in range(request.num_rows or DEFAULT_ROWS):
+            chance = random.Random(f"{request.seed}\x1f{at}")
+            chosen = {name: chance.choice(values) for name, values in request.attributes.items()}
+            shown = chance.sample(examples, min(NUM_SHOWN, len(examples)))
+            listed = [{"input": question_of(one), "answer": one.reference} for one in shown]
+            quoted = {"examples": listed, "attributes": chosen, "number": at + 1}
+            yield Prompt(
+                source=f"{request.source}:{', '.join(str(one.line) for one in shown)}",
+                messages=self.sent(NEW_INPUT.format(quoted=json.dumps(quoted, ensure_ascii=False))),
+                trained=[m for m in shown[0].messages if m["role"] == "system"],
+                columns=chosen,
+                shown=frozenset(normalise(question_of(one)) for one in shown),
+            )
+
+    def rows(self, prompt: Prompt, reply: str) -> list[Row]:
+        """Return the row of a reply."""
+        question, answer = _read_object(json_object_in(reply), "input", "answer")
+        reason = "" if question and answer else "empty"
+        if normalise(question) in prompt.shown:
+            reason = "copied_example"
+        more = {"columns": {**prompt.columns, "prompt": question}, "reason": reason}
+        return [self.made(prompt, question, {"user": question, "assistant": answer}, **more)]
+
+
+class Passages(Asking):
+    """Questions about passages of documents, with their answers."""
+
+    reply_schema = _object(
+        examples=_list(_object(question=_TEXT, answer=_TEXT, quotes=_list(_TEXT)))
+    )
+
+    def prompts(self, path: Path) -> Iterator[Prompt]:
+        """Yield the request of each passage."""
+        request, found = self.request, False
+        shots = [{"question": question_of(one), "answer": one.reference} for one in self.shots]
+        good, num = {"good_answers": shots} if shots else {}, request.questions_per_passage
+        for file, kind in documents_in(path):
+            name = request.source if file == path else f"{request.source}/{file.relative_to(path)}"
+            parts = documents.passages(text_of_document(file, kind), request.passage_characters)
+            for at, passage in enumerate(parts, 1):
+                found = True
+                # What all prompts share comes first: caches of endpoints read it once.
+                quoted = json.dumps({**good, "text": passage}, ensure_ascii=False)
+                messages = self.sent(OF_PASSAGE.format(num=num, quoted=quoted))
+                source = f"{name}{documents.PART}{at}"
+                yield Prompt(source, messages, passage=passage, num_rows=num)
+        if not found:
+            raise BadData(path, "has no text that can be read", "name documents with text")
+
+    def rows(self, prompt: Prompt, reply: str) -> list[Row]:
+        """Return the rows of a reply, each with why its passage does not carry it."""
+        made, passage = [], prompt.passage
+        (examples,) = _read_object(json_object_in(reply), "examples", kind=list)
+        for one in examples[: prompt.num_rows]:
+            question, answer = _read_object(one, "question", "answer")
+            listed = one["quotes"] if isinstance(one.get("quotes"), list) else []
+            quotes = [text for text in listed if isinstance(text, str) and text.strip()]
+            asked = filled(self.request.template, question, passage)
+            # A judge reads what the model will read: the passage with the question.
+            more: dict[str, Any] = {"quotes": quotes}
+            more["columns"] = {"prompt": asked, "question": question, "passage": passage}
+            more["reason"] = documents.unsupported(passage, question, answer, quotes)
+            made.append(self.made(prompt, question, {"user": asked, "assistant": answer}, **more))
+        return made
+
+
+ASKINGS: Mapping[str, type[Asking]] = {
+    "answers": Answers,
+    "documents": Passages,
+    "variations": Inputs,
 }
+"""Kind -> what asks for its rows."""

@@ -16,7 +16,7 @@ from ft_tools.creation.leaks import TestQuestions, drop
 from ft_tools.creation.page import creation_page
 from ft_tools.creation.pilots import CALLS, JUDGES, read_marked
 from ft_tools.creation.plan import MADE_AT_ONCE, CreatePlan, hashes_of
-from ft_tools.creation.prompts import Asking
+from ft_tools.creation.prompts import ASKINGS
 from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import DROPPED, GROUP, Made, Row, quoted_rows, write_lines
@@ -55,7 +55,7 @@ def work(session: Session) -> CreateReport:
         session.phase("making rows")
         made = MADE_AT_ONCE[request.kind](request, path, files[request.source])
     else:
-        asking = Asking(request, request.teacher, plan.asking.model)
+        asking = ASKINGS[request.kind](request, request.teacher, plan.asking.model)
         prompts = asking.drawn(path, test)[0][: plan.asking.num_prompts]
         if plan.pilot and request.marked:
             marked = read_marked(workspace.existing(request.marked))
