@@ -187,31 +187,31 @@ def _require_rows(
         BadData: With the reason of the first row.
         BadInput: The mapping does not fit, which may be why.
     """
-    path, validation, ledger = scanned.path, scanned.validation, scanned.ledger
-    first, total = ledger.num_validation, len(ledger) - ledger.num_validation
-    if not total:
+    ledger, kinds = scanned.ledger, scanned.kinds
+    first = ledger.num_validation
+    unreadable = [at for at in range(first, len(ledger)) if kinds[at].format == "unreadable"]
+    if first == len(ledger):
         if request.query:
-            raise BadData(path, "the query returns no row", "check its tables and conditions")
+            raise BadData(
+                scanned.path, "the query returns no row", "check its tables and conditions"
+            )
         cure = "name a file with rows, and a `where` that some rows meet"
-        raise BadData(path, "holds no row", cure)
-    unreadable = [
-        at for at in range(first, len(ledger)) if scanned.kinds[at].format == "unreadable"
-    ]
-    if unreadable and len(unreadable) == total - len(scanned.unlabelled):
+        raise BadData(scanned.path, "holds no row", cure)
+    if unreadable and len(unreadable) == len(ledger) - first - len(scanned.unlabelled):
         require_none(problems)
         reason = ledger.reason_of(unreadable[0]) or ""
         rule = RULES.get(reason)
         why = f"{reason}: {rule.message}" if rule else reason
         cure = rule.cure if rule else "give JSONL, JSON, CSV or Parquet"
-        raise BadData(path, f"no row can be read ({why})", cure, ledger.lines[unreadable[0]])
-    if validation is None:
+        line = ledger.lines[unreadable[0]]
+        raise BadData(scanned.path, f"no row can be read ({why})", cure, line)
+    if scanned.validation is None:
         return
     if not first:
-        raise BadData(validation, "holds no row", "name a file with examples")
-    if all(scanned.kinds[at].format in row_kinds.NO_EXAMPLE for at in range(first)):
-        # No leak would be found.
-        cure = "give it the columns that the data has"
-        if request.mapping:
-            cure = "the mapping must fit its columns as well as those of the data"
+        raise BadData(scanned.validation, "holds no row", "name a file with examples")
+    # No leak would be found.
+    if all(kind.format in row_kinds.NO_EXAMPLE for kind in kinds[:first]):
+        fits = "the mapping must fit its columns as well as those of the data"
+        cure = fits if request.mapping else "give it the columns that the data has"
         problem = f"no row is an example ({ledger.reason_of(0)})"
-        raise BadData(validation, problem, cure, ledger.lines[0])
+        raise BadData(scanned.validation, problem, cure, ledger.lines[0])

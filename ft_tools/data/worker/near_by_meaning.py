@@ -5,10 +5,10 @@ them all alike; where nothing else would be left, the prompt stays whole.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,16 +42,14 @@ BENCHMARK_BELOW = 0.65
 """99% of the paraphrases that MiniLM finds have sketches with a cosine of 0.18 or more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(NamedTuple):
     """What an example says, by the parts that are compared."""
 
-    index: int
+    at: int
     prompt: str
     answer: str
     rejected: str
-    """Of a preference pair; else empty."""
-    questions: tuple[str, ...] = ()
+    questions: tuple[str, ...]
     """What a conversation asks, one after another; empty if it asks once."""
 
 
@@ -62,7 +60,10 @@ class ByMeaning:
         self.model = MiniLM(folder, tick)
         self._phase = phase
         self._tick = tick
-        self._questions = _Questions()
+        self._questions = TokenStore()
+        """What conversations ask that ask several times: one of it may be a benchmark's."""
+        self._asked: list[tuple[int, int]] = []
+        """Of each of these questions, its row and its number in the store."""
 
     def find(self, scanned: Scan, request: AuditRequest) -> Near:
         """Remove near-duplicates, then what paraphrases a benchmark question."""
@@ -107,7 +108,7 @@ class ByMeaning:
         rows = texts_of(scanned)
         while chunk := list(islice(rows, CHUNK)):
             end = done + len(chunk)
-            indices[done:end] = [texts.index for texts in chunk]
+            indices[done:end] = [texts.at for texts in chunk]
             read = {
                 "prompt": [without(texts.prompt, shared) for texts in chunk],
                 "answer": [texts.answer for texts in chunk],
@@ -118,7 +119,10 @@ class ByMeaning:
                 tokens = self.model.tokens(part)
                 column.numbers[done:end] = [column.store.add(ids) for ids in tokens]
             if request.benchmark_paths:
-                self._questions.add(self.model, done, chunk)
+                asked = [(at, q) for at, texts in enumerate(chunk, done) for q in texts.questions]
+                tokens = self.model.tokens([question for _, question in asked])
+                owned = zip(asked, map(self._questions.add, tokens), strict=True)
+                self._asked += [(at, number) for (at, _), number in owned]
             done = end
             self._tick(done, total)
         longest = self.model.max_tokens
@@ -139,11 +143,12 @@ class ByMeaning:
             column = parts[name]
             known = near_known(self.model, column, questions, BENCHMARK_COSINE, BENCHMARK_BELOW)
             near |= known[column.numbers]
-        column = self._questions.column()
+        owners, placed = np.array(self._asked, dtype=np.int64).reshape(-1, 2).T
+        column = Column(self._questions, placed)
         known = near_known(
             self.model, column, benchmarks.questions, BENCHMARK_COSINE, BENCHMARK_BELOW
         )
-        near[np.array(self._questions.owners, dtype=np.int64)[known[column.numbers]]] = True
+        near[owners[known[placed]]] = True
         kept = [index for index in indices[near].tolist() if not ledger.removal[index]]
         for index in kept:
             scanned.note("benchmark_semantic", index)
@@ -151,27 +156,6 @@ class ByMeaning:
                 ledger.remove(index, "benchmark_semantic")
         numbers = {"questions": benchmarks.num_questions, "cosine": BENCHMARK_COSINE}
         return note("benchmarks_paraphrased", count=len(kept), **numbers)
-
-
-class _Questions:
-    """What conversations ask that ask several times: one of it may be a benchmark's question."""
-
-    def __init__(self) -> None:
-        self._store = TokenStore()
-        self._numbers: list[int] = []
-        self.owners: list[int] = []
-        """The row of each question."""
-
-    def add(self, model: MiniLM, first: int, chunk: Sequence[Texts]) -> None:
-        """Add the questions of some rows, the first of which has this place."""
-        asked = [(at, one) for at, texts in enumerate(chunk, first) for one in texts.questions]
-        tokens = model.tokens([one for _, one in asked])
-        self._numbers += [self._store.add(ids) for ids in tokens]
-        self.owners += [at for at, _ in asked]
-
-    def column(self) -> Column:
-        """Return the questions."""
-        return Column(self._store, np.array(self._numbers, dtype=np.int64))
 
 
 def _compared(parts: Columns, request: AuditRequest) -> Columns:

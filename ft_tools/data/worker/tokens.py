@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ft_tools.data.judge.findings import note
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.tool import no_tokenizer
 from ft_tools.formats.example import Example, content_of, thoughts_of
@@ -25,6 +26,7 @@ CLOCK = 12
 """Seconds by the clock for each of the processor."""
 # Each example that ends the process costs its time; then the template is not asked any more.
 MOST_DEATHS = 2
+PARTS = ("task", "messages", "chosen", "rejected", "text", "tools")
 SERVER = "ft_tools.formats.worker.start_chat_template"
 
 
@@ -71,12 +73,7 @@ class TemplateTokens:
 
     def notes(self) -> list[str]:
         """Return what was not counted."""
-        if not self._num_too_long:
-            return []
-        return [
-            f"{self._num_too_long} examples are so long, with so many turns, that their tokens "
-            "were estimated and not counted"
-        ]
+        return [note("tokens_too_long", count=self._num_too_long)] if self._num_too_long else []
 
     def close(self) -> None:
         """End the process."""
@@ -110,21 +107,11 @@ class TemplateTokens:
             self._deaths = MOST_DEATHS
             return None
         seconds = self._seconds(example)
-        question = {"example": _plain(example), "cpu_seconds": seconds}
+        plain = {name: getattr(example, name) for name in PARTS}
+        question = {"example": plain, "cpu_seconds": seconds}
         try:
             return self._process.ask(question, CLOCK * seconds)
         except Unanswered:
             self._deaths += 1
             self._process = None
             return None
-
-
-def _plain(example: Example) -> dict[str, Any]:
-    return {
-        "task": example.task,
-        "messages": example.messages,
-        "chosen": example.chosen,
-        "rejected": example.rejected,
-        "text": example.text,
-        "tools": example.tools,
-    }
