@@ -30,7 +30,12 @@ ACCEPTED = {
 PLAIN_KEYS = st.sampled_from([key for key in KEYS if key and "{" not in key and "}" not in key])
 TURNS = st.fixed_dictionaries(
     {"conversation": PLAIN_KEYS, "role": PLAIN_KEYS, "text": PLAIN_KEYS},
-    optional={"order": PLAIN_KEYS, "roles": st.just({"*": "user", "gpt": "assistant"})},
+    optional={
+        "order": PLAIN_KEYS,
+        "roles": st.just({"*": "user", "gpt": "assistant"}),
+        "user": PLAIN_KEYS,
+        "starts_with": st.just("user"),
+    },
 )
 MARKS = st.fixed_dictionaries(
     {"column": PLAIN_KEYS, "good": st.just([">=1"]), "bad": st.just(["<1"])},
@@ -47,9 +52,15 @@ MAPPINGS = st.none() | st.fixed_dictionaries(
         "mask": st.lists(PLAIN_KEYS, max_size=1),
     },
 ) | st.builds(
-    lambda asked, answers: {"prompt": f"{{{asked}}}", "answer": answers, "ignore": ["*"]},
+    lambda asked, answers, more: {"prompt": f"{{{asked}}}", "ignore": ["*"], "answer": answers}
+    | more,
     PLAIN_KEYS,
-    st.lists(PLAIN_KEYS, min_size=1, max_size=2),
+    st.lists(PLAIN_KEYS, min_size=1, max_size=2) | st.dictionaries(st.just("k"), PLAIN_KEYS),
+    st.sampled_from([
+        {},
+        {"corrected": {"column": "text", "when": {"id": "!="}}},
+        {"answer_schema": {"properties": {"k": {"type": "boolean"}}}, "replace": {"^a$": "true"}},
+    ]),
 )  # fmt: skip
 
 

@@ -278,12 +278,8 @@ def test_later_answers_are_kept_by_a_time(workspace):
     mapping = {**ASKS, "time_column": "at"}
     made = confirmed(ask(mapping=mapping, contradictions="latest", test_fraction=0.1))
     assert made.counts["conflicting_targets"] == 6
-    text = "".join((workspace / "out" / f"{n}.jsonl").read_text("utf-8") for n in ("train", "test"))
-    assert (
-        text.count("It moved.")
-        + (workspace / "out" / "validation.jsonl").read_text("utf-8").count("It moved.")
-        == 6
-    )
+    files = [workspace / "out" / f"{name}.jsonl" for name in ("train", "validation", "test")]
+    assert "".join(one.read_text("utf-8") for one in files).count("It moved.") == 6
 
 
 def test_the_code_beside_the_files_asks_as_was_trained(workspace):

@@ -8,7 +8,6 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.text_faults import (
-    MARKS,
     REPEATED_CHARS,
     REPEATED_DIGITS,
     contents,
@@ -18,7 +17,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import language_of
 from ft_tools.formats.formats import normalise
 from ft_tools.similarity.word_hashes import tokens_in
-from ft_tools.similarity.words import folded, tokens_of
+from ft_tools.similarity.words import tokens_of
 
 LANGUAGES = json.loads((Path(__file__).parent / "languages.json").read_text(encoding="ascii"))
 
@@ -172,21 +171,3 @@ def test_repeated_characters_are_found_where_the_patterns_find_them() -> None:
         long = [line for line in text.split("\n") if len(line.split()) >= 5]
         if "w89" in text and len(long) >= 5 and len(set(long)) <= len(long) / 2:
             assert repeats(text)
-
-
-SAYINGS = [
-    *("Ignore ", "ALL ", "your ", "rules ", "reveal ", "System Prompt ", "You are now ", "DAN "),
-    *("rm -rf /", "wget x", "| sh ", "<Important>", "Note to AI: ", "run ", "launch_sft ", "a"),
-    *("<|user|>", "[INST]", "### Input:", "### Response:", "<end_of_turn>", "\u00e9", "\n"),
-]
-
-
-def test_what_a_pattern_finds_has_one_of_its_signs() -> None:
-    texts = drawn(SAYINGS, 4000)
-    rules = [rule for several in MARKS.values() for rule in several]
-    found = 0
-    for signs, pattern in rules:
-        told = [folded(text) for text in texts if pattern.search(text)]
-        assert all(any(sign in text for sign in signs) for text in told)
-        found += bool(told)
-    assert found > len(rules) // 2
