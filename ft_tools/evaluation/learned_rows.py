@@ -27,10 +27,9 @@ COMMON = 0.2
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
     """Return the files of a model's run and the runs before it, and the names of those gone."""
-    there, gone, seen = list[Path](), list[str](), set[str]()
+    there, gone = list[Path](), list[str]()
     run_id = source.run_id
-    while run_id and run_id not in seen:
-        seen.add(run_id)
+    while run_id:
         try:
             run_dir = directory.find(run_id)
         except NotFound:

