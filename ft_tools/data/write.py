@@ -64,7 +64,7 @@ def write_rows(
             if part is Part.REMOVED:
                 made = _left_out(scan, index)
             elif part is Part.UNLABELLED:
-                value = row.value if scan.mapping.mask == [] else privacy.mask_all(row.value)
+                value = row.value if scan.mapping.mask == [] else privacy.mask_all(row.value, {})
                 made = _left_out(scan, index) | {"example": value}
             else:
                 example = scan.example_of(scan.ledger.lines[index], row.value)

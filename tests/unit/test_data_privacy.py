@@ -129,7 +129,7 @@ def test_personal_data_behind_an_escape_of_json_text_is_masked_and_the_text_stay
 ):
     inner = json.dumps({"to": f"a:{before}{PERSONAL[kind]}"})
     assert privacy.personal_data_in(inner) == [kind]
-    assert json.loads(privacy.mask(inner)) == {"to": f"a:{before}[{kind}]"}
+    assert json.loads(privacy.mask(inner)) == {"to": f"a:{before}[masked {kind}]"}
 
 
 @pytest.mark.parametrize("depth", [10, 100_000])
@@ -140,10 +140,10 @@ def test_a_value_of_any_depth_is_masked(depth):
     masked = privacy.mask_all(value)
     for at in reversed(range(depth)):
         assert (masked[1:] if at % 2 else list(masked)) == (
-            [True, None, 1.5] if at % 2 else ["[email]"]
+            [True, None, 1.5] if at % 2 else ["[masked email]"]
         )
-        masked = masked[0] if at % 2 else masked["[email]"]
-    assert masked == "[email]"
+        masked = masked[0] if at % 2 else masked["[masked email]"]
+    assert masked == "[masked email]"
 
 
 STAND_INS = [
@@ -166,7 +166,7 @@ def test_what_documents_write_for_a_password_is_no_secret_and_no_mailbox(text):
 @pytest.mark.parametrize("text", SECRETS)
 def test_a_password_in_an_address_is_one_with_no_name_before_it_too(text):
     assert privacy.secrets_in(text) == ["url_password"]
-    assert privacy.mask(f"{text}/x") == f"{text.split('://')[0]}://[secret]@host/x"
+    assert privacy.mask(f"{text}/x") == f"{text.split('://')[0]}://[masked secret]@host/x"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_password_in_an_address_is_one_with_no_name_before_it_too(text):
 )
 def test_what_is_reserved_for_examples_is_nobodys_and_its_addresses_are_masked(text):
     assert privacy.personal_data_in(f"Write to {text}.") == []
-    masked = "[email]" if "@" in text else text
+    masked = "[masked email]" if "@" in text else text
     assert privacy.mask(f"Write to {text}.") == f"Write to {masked}."
 
 

@@ -124,26 +124,27 @@ Seen = dict[tuple[str, str], str]
 """Kind and value of what was found in one example -> what stands in its place."""
 
 
-def mask(text: str, seen: Seen | None = None, form: str = "[{}]") -> str:
+def mask(text: str, seen: Seen | None = None) -> str:
     """Replace secrets and personal data by what kind they are of.
 
     Addresses of reserved domains are masked, too: whoever writes them in data may mean somebody.
 
     A value that was seen in the example before gets the same replacement, and another value of the
-    kind a number of its own; without `seen`, `form` stands in the place of a value of the kind {}.
+    kind a number of its own. Without `seen`, for what is only shown, `[masked email]` stands in its
+    place, which is told from an `[email]` of the text.
     """
     if not may_hold(text):
         return text
     for kind, pattern, is_meant in MASKED:
         if _may_hold(kind, text):
             name = "secret" if kind in PATTERNS else kind
-            text = pattern.sub(_replacing(name, is_meant, seen, form), text)
+            text = pattern.sub(_replacing(name, is_meant, seen), text)
     return text
 
 
-def mask_all(value: Any, seen: Seen | None = None, form: str = "[{}]") -> Any:
+def mask_all(value: Any, seen: Seen | None = None) -> Any:
     """Mask every string and whole number inside a JSON value."""
-    return changed_all(value, lambda text: mask(text, seen, form))
+    return changed_all(value, lambda text: mask(text, seen))
 
 
 def changed_all(value: Any, change: Callable[[str], str]) -> Any:
@@ -241,15 +242,13 @@ PERSONAL: list[Rule] = [
 MASKED: list[Rule] = [*SECRETS, ("email", EMAIL, _is_of_a_person), *PERSONAL[1:]]
 
 
-def _replacing(
-    kind: str, check: Check, seen: Seen | None, form: str
-) -> Callable[[re.Match[str]], str]:
+def _replacing(kind: str, check: Check, seen: Seen | None) -> Callable[[re.Match[str]], str]:
     def replacement(found: re.Match[str]) -> str:
         value = found.group()
         if not check(value):
             return value
         if seen is None:
-            return form.format(kind)
+            return f"[masked {kind}]"
         if (kind, value) not in seen:
             number = 1 + sum(one == kind for one, _ in seen)
             seen[kind, value] = f"[{kind}]" if number == 1 else f"[{kind} {number}]"

@@ -13,8 +13,6 @@ from ft_tools.formats.turns import as_turns
 CHARS_A_TOKEN, TURN_CHARS = 4, 60
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
-MASKED = "[masked {}]"
-"""Unlike `[email]`, which prepare_dataset writes, so that the text of a file is told from ours."""
 
 
 class Quoted(NamedTuple):
@@ -23,11 +21,6 @@ class Quoted(NamedTuple):
     row: int
     value: Any
     field: str | None = None
-
-
-def masked(value: Any) -> Any:
-    """Replace secrets and personal data in all that a value of a file says."""
-    return privacy.mask_all(value, form=MASKED)
 
 
 def within_budget(values: Sequence[Quoted], left: int, offset: int = 0) -> list[QuotedValue]:
@@ -43,7 +36,7 @@ def within_budget(values: Sequence[Quoted], left: int, offset: int = 0) -> list[
 
 def _quoted(one: Quoted, most: int, offset: int) -> QuotedValue:
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
-    value = masked(one.value)
+    value = privacy.mask_all(one.value)
     text = as_text(value)
     quoted, is_whole = quote(text[offset:], most if len(text) > most else 6 * most)
     if not is_whole and isinstance(value, Mapping) and not offset:
@@ -59,7 +52,7 @@ def _quoted(one: Quoted, most: int, offset: int) -> QuotedValue:
 def cells_of(number: int, row: Any, most: int) -> QuotedValue:
     """Quote a row with its cells between bars, each cut to the same length."""
     values = list(row.values()) if isinstance(row, Mapping) else [row]
-    cells = [_cell(masked(value)) for value in values]
+    cells = [_cell(privacy.mask_all(value)) for value in values]
     text = " | ".join(cells)
     shown = _fitting(lambda chars: " | ".join(cut_to(cell, chars) for cell in cells), most) or text
     quoted, is_whole = quote(shown, most)

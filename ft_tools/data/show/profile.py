@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ft_tools.data.judge import privacy
 from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
@@ -14,7 +15,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.report import ColumnProfile, Profile, ShowReport
 from ft_tools.data.request import MOST_TOKENS, FileRequest, ShowRequest
-from ft_tools.data.show.budget import CHARS_A_TOKEN, cells_of, grouped, masked
+from ft_tools.data.show.budget import CHARS_A_TOKEN, cells_of, grouped
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import (
@@ -230,7 +231,7 @@ def nothing_selected(request: FileRequest, path: Path) -> BadInput:
         for one in columns if isinstance(row.value, Mapping) else ():
             for value in values_at(row.value, one.name):
                 one.add(value, number)
-    held = "; ".join(masked(one.described) for one in columns)
+    held = "; ".join(privacy.mask(one.described) for one in columns)
     return BadInput(f"where: no row has these values in all its columns, which hold: {held}")
 
 
@@ -268,8 +269,8 @@ def _holds(one: ColumnCounts) -> str:
     """Return the values where they are few and short, else their range."""
     if one.is_listed and one.longest <= LISTED_CHARS:
         values = one.values.most_common()
-        return ", ".join(f"{shown(masked(value))} {count}" for value, count in values)
-    return str(masked(one.range))
+        return ", ".join(f"{shown(privacy.mask(value))} {count}" for value, count in values)
+    return privacy.mask(one.range)
 
 
 def _similar(looked: FileScan) -> str:

@@ -60,7 +60,8 @@ def show_examples(request: ShowRequest) -> ShowReport:
         return _rows(request, path)
     report = profile_report(request, path)
     if sealed:
-        return report.model_copy(update={"examples": [], "warnings": [f"{path.name} {SEALED}"]})
+        warnings = [f"{path.name} {SEALED}", *report.warnings]
+        return report.model_copy(update={"examples": [], "warnings": warnings})
     return report
 
 
