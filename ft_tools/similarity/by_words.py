@@ -6,16 +6,15 @@ over a tenth of the prompts share, are set aside. Of preference pairs the reject
 near too; marked answers need the same mark. A copy in the validation file needs neither.
 """
 
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import abandoned_calls
-from ft_tools.similarity.word_pairs import WordPairs
+from ft_tools.similarity.rows import Rows
 from ft_tools.similarity.words import (
     ANSWER,
     JACCARD,
@@ -30,34 +29,6 @@ from ft_tools.similarity.words import (
 
 Fields = Literal["prompt", "response", "prompt_and_response"]
 Parts = tuple[int, ...]
-
-
-class Rows(Protocol):
-    """Rows to compare, by index, those of a validation file first."""
-
-    prompt: "array[int]"
-    answer: "array[int]"
-    rejected: "array[int]"
-    """Hashes of the whole parts."""
-    label: "array[int]"
-    """Rows with different labels are not near, unless one is of the validation file."""
-    removal: "array[int]"
-    """`KEPT`, or why a row went before; it may change while rows are searched."""
-    num_validation: int
-    num_paired: int
-    """Rows whose words are known, the first ones."""
-
-    @property
-    def pairs(self) -> WordPairs:
-        """The pairs of neighbouring words, text `NUM_PARTS * index + part`."""
-
-    def link(self, index: int, other: int) -> None:
-        """Keep two rows on one side of a split."""
-
-    def differ_in_numbers(self, index: int, other: int) -> bool:
-        """Return whether two rows have other numbers in prompt and answer: neither repeats."""
-
-    def __len__(self) -> int: ...
 
 
 class Lexical:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.data.read.example_texts import text_of
-from ft_tools.data.read.ledger import NUM_PARTS, Ledger
+from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.parts import Shares, split
@@ -27,6 +27,7 @@ from ft_tools.formats.trl_formats import Task
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.similarity.word_hashes import tokens_in
 from ft_tools.similarity.wordings import MOST_DRAWN, num_templated
+from ft_tools.similarity.words import NUM_PARTS
 
 FOLDER = "held_out"
 BY_WORDING = "-by-wording"

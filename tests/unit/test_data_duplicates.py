@@ -6,13 +6,14 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
-from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
+from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
 from ft_tools.similarity import words
 from ft_tools.similarity.by_words import Lexical
 from ft_tools.similarity.word_hashes import tokens_in
+from ft_tools.similarity.words import ANSWER, NUM_PARTS, PROMPT
 from tests.unit.jsonl import write
 
 WORDS = [f"{a}{b}" for a in ("lo", "mi", "ra", "te", "su", "ka", "bo") for b in "bcdfghjklmnprst"]

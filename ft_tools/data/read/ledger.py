@@ -8,28 +8,17 @@ import json
 from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 from ft_tools.formats.example import Example, Message, content_of
-from ft_tools.similarity.links import Links
-from ft_tools.similarity.words import ANSWER as ANSWER
-from ft_tools.similarity.words import KEPT as KEPT
-from ft_tools.similarity.words import MAX_WORDS, PROMPT
-from ft_tools.similarity.words import NUM_PARTS as NUM_PARTS
+from ft_tools.similarity.rows import Rows
+from ft_tools.similarity.words import KEPT
 
-if TYPE_CHECKING:
-    from ft_tools.similarity.word_hashes import Tokens, WordNumbers
-    from ft_tools.similarity.word_pairs import WordPairs
-
-PART_KINDS = bytes(part == PROMPT for part in range(NUM_PARTS))
 MASK = (1 << 64) - 1
 _DIGITS = bytes(c if chr(c) in "0123456789" else 32 for c in range(256))
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
-# About 200 MB of English. Each takes 4 bytes, and some 40 more while it is searched.
-MAX_HELD_WORDS = 1 << 25
 
 
-class Ledger:
+class Ledger(Rows):
     """The examples of an audit, by index: those of the validation file first, then the others."""
 
     def __init__(self, *, with_pairs: bool, with_questions: bool = False) -> None:
@@ -39,45 +28,21 @@ class Ledger:
             with_pairs: Whether the words are remembered, for the lexical search.
             with_questions: Whether each question of a conversation is, to find leaks.
         """
+        super().__init__(with_pairs=with_pairs)
         self.lines = array("Q")
         self.whole = array("Q")
-        self.prompt = array("Q")
-        self.answer = array("Q")
-        self.rejected = array("Q")
-        """Of a preference pair; else 0."""
-        self.label = array("b")
-        """Of an answer marked good (1) or bad (0); else -1."""
         self.first_prompt = array("Q")
         self.tokens = array("L")
         self.answer_tokens = array("L")
         self.split_key = array("L")
-        self.numbers = array("Q"), array("Q")
-        """What numbers stand in the prompt and in the answer: a hash above their count (a byte)."""
-        self.removal = array("B")
-        """Index into `reasons`: why it is left out; 0 is kept."""
         self.reasons: list[str] = ["kept"]
+        """Why examples are left out, by what `removal` has."""
         self.original: dict[int, tuple[int, float]] = {}
         """Of a removed duplicate: the kept index and the score."""
-        self.links = Links()
-        """Examples that stay on one side of the split."""
-        self.num_validation = 0
-        self._held = array("I")
-        """The words of each part of each example, one after another."""
-        self._held_ends = array("Q")
-        self._paired: WordPairs | None = None
-        self.num_paired = 0
-        """Examples whose words are held: the first ones, all unless `MAX_HELD_WORDS` are."""
-        self.num_cut = 0
-        """Texts of which only the first `MAX_WORDS` words are."""
-        self.with_pairs = with_pairs
         self._with_questions = with_questions
         self._questions = array("Q")
         self._question_ends = array("Q")
-        self._numbers: WordNumbers | None = None
         self._split_keys: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.lines)
 
     def add_unread(self, line: int, reason: str) -> int:
         """Add a row that is no example; return its index."""
@@ -103,54 +68,6 @@ class Ledger:
             self._question_ends[index] = len(self._questions)
         return index
 
-    def add_words(self, tokens: "Tokens") -> None:
-        """Remember the words of the next examples, while there is room.
-
-        Args:
-            tokens: Of the prompt, the answer and the rejected answer of each, empty for rows that
-                are none.
-        """
-        if not self.with_pairs or len(self._held) >= MAX_HELD_WORDS:
-            return
-        import numpy as np
-
-        from ft_tools.similarity.word_hashes import WordNumbers
-
-        self._numbers = self._numbers or WordNumbers()
-        lengths = np.diff(tokens.ends, prepend=0)
-        kept = np.minimum(lengths, MAX_WORDS)
-        ends = len(self._held) + np.cumsum(kept)
-        # The last example may go beyond the bound.
-        num = 1 + int(np.searchsorted(ends[NUM_PARTS - 1 :: NUM_PARTS], MAX_HELD_WORDS))
-        lengths, kept, ends = (of[: NUM_PARTS * num] for of in (lengths, kept, ends))
-        words = tokens.hashes[: lengths.sum()]
-        if (kept < lengths).any():
-            within = np.arange(len(words)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            words = words[within < MAX_WORDS]
-        self._held.frombytes(self._numbers.of(words).tobytes())
-        self._held_ends.frombytes(ends.astype(np.uint64).tobytes())
-        self.num_cut += int((kept < lengths).sum())
-        self.num_paired = len(self._held_ends) // NUM_PARTS
-
-    @property
-    def pairs(self) -> "WordPairs":
-        """The pairs of neighbouring words, text `NUM_PARTS * index + part`, prompts apart."""
-        num_texts = NUM_PARTS * len(self)
-        if self._paired is None or self._paired.num_texts != num_texts:
-            # numpy comes with it, which tools that compare nothing do without.
-            from ft_tools.similarity.word_pairs import WordPairs
-
-            rest = array("Q", [len(self._held)]) * (num_texts - len(self._held_ends))
-            self._paired = WordPairs(self._held, self._held_ends + rest, PART_KINDS * len(self))
-        return self._paired
-
-    def prompt_words_at(self, index: int) -> "array[int]":
-        """Return the words of an example's prompt as numbers; none if they were not remembered."""
-        if index >= self.num_paired:
-            return array("I")
-        at = NUM_PARTS * index + PROMPT
-        return self._held[self._held_ends[at - 1] if at else 0 : self._held_ends[at]]
-
     def questions_at(self, index: int) -> "array[int]":
         """Return the hashes of what each answer of an example was asked, the system left out.
 
@@ -168,22 +85,6 @@ class Ledger:
         self.removal[index] = self._reason(reason)
         if original is not None:
             self.original[index] = (original, score)
-
-    def differ_in_numbers(self, index: int, other: int) -> bool:
-        """Return whether both the questions and the answers of two examples have other numbers.
-
-        As many in each, in the same places: what is asked has another result.
-        """
-        pairs = [(column[index], column[other]) for column in self.numbers]
-        return all(one != two and one & 0xFF == two & 0xFF for one, two in pairs)
-
-    def link(self, index: int, other: int) -> None:
-        """Keep two examples on one side of the split: their prompts are near."""
-        self.links.link(index, other)
-
-    def linked(self, index: int) -> int:
-        """Return the first example that a chain of links connects with this one, or itself."""
-        return self.links.linked(index)
 
     def original_of(self, index: int) -> tuple[int, float]:
         """Return the kept original of a removed duplicate, and the score.
@@ -214,17 +115,17 @@ class Ledger:
         split_key: str,
         reason: str | None,
     ) -> int:
+        whole, prompt, answer, rejected, first_prompt = hashes
+        index = self.add_parts(prompt, answer, rejected)
         self.lines.append(line)
-        parts = (self.whole, self.prompt, self.answer, self.rejected, self.first_prompt)
-        for column, value in zip((*parts, *self.numbers), (*hashes, 0, 0), strict=True):
-            column.append(value)
-        self.label.append(-1)
+        self.whole.append(whole)
+        self.first_prompt.append(first_prompt)
         self.tokens.append(tokens)
         self.answer_tokens.append(answer_tokens)
         self.split_key.append(self._split_keys.setdefault(split_key, len(self._split_keys)))
-        self.removal.append(self._reason(reason) if reason else KEPT)
+        self.removal[index] = self._reason(reason) if reason else KEPT
         self._question_ends.append(len(self._questions))
-        return len(self.lines) - 1
+        return index
 
     def _reason(self, reason: str) -> int:
         if reason not in self.reasons:

@@ -26,7 +26,7 @@ from ft_tools.data.map.masking import mask_example
 from ft_tools.data.map.named_columns import NamedColumns
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.read.example_texts import lengths_of, text_of
-from ft_tools.data.read.ledger import KEPT, Ledger, hash_of
+from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.read.rows import Reader, changed
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.repeats.benchmarks import Benchmarks
@@ -46,6 +46,7 @@ from ft_tools.formats.test_sets import TestRows, keys_of, known_test_rows
 from ft_tools.formats.training_rows import trained_rows
 from ft_tools.similarity.word_hashes import tokens_in
 from ft_tools.similarity.wordings import MOST_DRAWN, num_templated
+from ft_tools.similarity.words import KEPT
 
 # What an example's structure may lack and trainers still train on it.
 HARMLESS = {

@@ -10,7 +10,7 @@ from typing import Any
 from ft_tools.data.judge import privacy
 from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
-from ft_tools.data.read.ledger import NUM_PARTS, Ledger
+from ft_tools.data.read.ledger import hash_of
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.report import ColumnProfile, Profile, ShowReport
@@ -28,7 +28,6 @@ from ft_tools.formats.column_counts import (
     leaves_of,
     shown,
 )
-from ft_tools.formats.example import Example
 from ft_tools.formats.formats import columns_read, normalise
 from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.file_kinds import KINDS
@@ -36,6 +35,8 @@ from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import recognise
 from ft_tools.formats.trl_formats import is_trained_as_it_is
 from ft_tools.next_steps import next_step
+from ft_tools.similarity.rows import Rows
+from ft_tools.similarity.words import NUM_PARTS
 
 NUM_ROWS, MOST_ROWS, ROW_CHARS = 5, 20, 50
 """Rows that are quoted, as many in a larger budget, and the least characters of each."""
@@ -293,15 +294,13 @@ def _alike(texts: Sequence[str]) -> list[str]:
     from ft_tools.similarity.wordings import wordings_of
     from ft_tools.similarity.words import tokens_of
 
-    ledger = Ledger(with_pairs=True)
-    first: dict[str, int] = {}
-    for line, text in enumerate(texts):
-        asked = [{"role": "user", "content": text}]
-        at = ledger.add(Example(line, "prompt_only", "sft", asked), (0, 0), "")
-        ledger.link(at, first.setdefault(text, at))
-    ledger.add_words(tokens_in(part for text in texts for part in (text, *[""] * (NUM_PARTS - 1))))
-    Lexical(ledger).link_near_prompts()
-    sizes = Counter(ledger.linked(at) for at in range(len(ledger)))
+    rows, first = Rows(with_pairs=True), dict[str, int]()
+    for text in texts:
+        at = rows.add_parts(hash_of(text))
+        rows.link(at, first.setdefault(text, at))
+    rows.add_words(tokens_in(part for text in texts for part in (text, *[""] * (NUM_PARTS - 1))))
+    Lexical(rows).link_near_prompts()
+    sizes = Counter(map(rows.linked, range(len(rows))))
     num_twins = sum(size for size in sizes.values() if size > 1)
     wordings = wordings_of([tokens_of(text) for text in texts[:MOST_TEMPLATED]])
     follow = f"{wordings.fraction:.0%} follow {wordings.number} templates"

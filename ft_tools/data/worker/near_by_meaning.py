@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ft_tools import workspace
 from ft_tools.data.judge.findings import note
 from ft_tools.data.read.example_texts import text_of
-from ft_tools.data.read.ledger import KEPT, hash_of
+from ft_tools.data.read.ledger import hash_of
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.duplicates import remove_near
@@ -25,7 +25,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.formats.example import content_of
 from ft_tools.similarity.ngrams import SIZE
 from ft_tools.similarity.token_store import Column, TokenStore
-from ft_tools.similarity.words import most_of_one
+from ft_tools.similarity.words import KEPT, most_of_one
 from ft_tools.similarity.worker.by_meaning import Phase, RowTexts, Tick, find_near, near_known
 from ft_tools.similarity.worker.minilm import MiniLM
 
