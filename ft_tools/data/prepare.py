@@ -30,7 +30,7 @@ from ft_tools.data.read.rows import sha256_of, sources_of_one_kind
 from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import Outputs, PrepareReport, QuotedExample
 from ft_tools.data.request import PrepareRequest
-from ft_tools.data.show.profile import scan_file
+from ft_tools.data.show.profile import fitted, scan_file
 from ft_tools.data.split.choose import label_counts
 from ft_tools.data.split.parts import SAME_GROUP, HeldOut
 from ft_tools.data.write import NAMES, Part, outputs_in, write_rows
@@ -94,7 +94,9 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         if profile.format == "unknown":
             columns = {"prompt": "{COLUMN}", "answer": ["COLUMN"], "ignore": ["COLUMN"]}
             step = next_step("map_columns", _arguments(request) | {"mapping": columns})
-            return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
+            return PrepareReport(
+                mapping=ColumnMapping(), profile=fitted(profile), next_steps=[step]
+            )
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
     mapped, problems = with_completed_mapping(asked)
     digest = mapped.digest_of(sha256_of(sources))

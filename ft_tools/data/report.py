@@ -188,6 +188,9 @@ class Profile(Report):
     num_rows: int
     columns: list[ColumnProfile]
     num_more_columns: int = 0
+    more_columns: str = Field(
+        "", description="Their names, `a.{b, c}` for a.b and a.c, and how to see what they hold."
+    )
     similar: str = Field("", description="How many texts are alike, and in how many groups.")
 
 
@@ -242,7 +245,8 @@ def _table_of(profile: Profile) -> str:
         "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]])
         for line in (titles, *lines)
     ]
-    more = f"{profile.num_more_columns} more columns" if profile.num_more_columns else ""
+    num_more, named = profile.num_more_columns, profile.more_columns
+    more = f"{num_more} more columns; {named}" if num_more else ""
     head = f"{profile.file}, {profile.num_rows:,} rows, format: {profile.format}"
     return "\n".join(filter(None, [head, "", *table, more, profile.similar]))
 

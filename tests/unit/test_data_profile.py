@@ -6,8 +6,10 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from ft_tools.concise import concise
 from ft_tools.contract import compact
-from ft_tools.data.request import ShowRequest
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
@@ -104,14 +106,16 @@ def test_all_columns_of_a_nested_file_are_named_in_the_budget_with_how_to_see_wh
     ]
     write(workspace / "d.jsonl", made)
     report = show()
-    assert estimate_tokens(json.dumps(compact(report))) <= 600
-    (warning,) = report.warnings
-    assert "field3.{part0, " in warning
-    assert warning.count("part11") == 5
-    assert not warning.endswith("\u2026")
-    raised = int(re.search(r"max_tokens=(\d+)", warning)[1])
-    report = show(max_tokens=raised)
-    assert (len(report.profile.columns), report.warnings) == (65, [])
+    request = ShowRequest(path="d.jsonl")
+    assert estimate_tokens(json.dumps(concise(report, "show_examples", request))) <= 600
+    named = report.profile.more_columns
+    assert "field3.{part0, " in named
+    assert named.count("part11") == 5
+    assert not named.endswith("\u2026")
+    assert prepare_dataset(PrepareRequest(path="d.jsonl")).profile.more_columns.count("part11") == 5
+    raised = int(re.search(r"max_tokens=(\d+)", named)[1])
+    profile = show(max_tokens=raised).profile
+    assert (len(profile.columns), profile.more_columns) == (65, "")
 
 
 @pytest.mark.parametrize("num_columns", [3, 40, 300])

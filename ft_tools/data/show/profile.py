@@ -142,7 +142,8 @@ def profile_report(request: ShowRequest, path: Path) -> ShowReport:
         steps.append(next_step("check_file" if is_trained else "convert_file", again))
     most = request.max_tokens or PROFILE_TOKENS
     report = ShowReport(profile=profile.model_copy(update={"columns": []}), next_steps=steps)
-    report = _with_columns(report, profile, most)
+    fitting = fitted(profile, most, _tokens(report))
+    report = report.model_copy(update={"profile": fitting})
     chars = CHARS_A_TOKEN * max(0, most - _tokens(report))
     while True:
         num = min(MOST_ROWS if request.max_tokens else NUM_ROWS, chars // ROW_CHARS)
@@ -161,12 +162,17 @@ def _has_few(one: ColumnProfile) -> bool:
     return isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
 
 
-def _with_columns(report: ShowReport, profile: Profile, most: int) -> ShowReport:
-    """Add the columns with what they hold as far as that fits, and the names of all others.
+def fitted(profile: Profile, most: int = PROFILE_TOKENS, used: int = 0) -> Profile:
+    """Return a profile with what columns hold as far as that fits, and the names of all others.
 
     Those that have to be decided come first, of few values before any.
+
+    Args:
+        profile: With all columns.
+        most: Tokens of the report.
+        used: Those of the report without any column.
     """
-    room, columns = most - _tokens(report) - SPARE_TOKENS, profile.columns
+    room, columns = most - used - SPARE_TOKENS, profile.columns
     needed = sum(map(_tokens, columns))
     is_tight = needed > room
     if is_tight:
@@ -183,16 +189,15 @@ def _with_columns(report: ShowReport, profile: Profile, most: int) -> ShowReport
         if size <= room + (0 if rank[at] else SPARE_TOKENS // 2):
             room -= size
             kept.add(at)
+    shown = [columns[at] for at in sorted(kept)]
     others = [one.name for at, one in enumerate(columns) if at not in kept]
-    update: dict[str, Any] = {"columns": [columns[at] for at in sorted(kept)]}
-    update["num_more_columns"] = len(others)
-    report = report.model_copy(update={"profile": profile.model_copy(update=update)})
-    if not others:
-        return report
-    raised = min(MOST_TOKENS, -(-(most + needed) // 100) * 100)
-    listed = cut_to(grouped(others), CHARS_A_TOKEN * max(0, most - _tokens(report)))
-    named = f"{len(others)} more columns (max_tokens={raised} shows what they hold): {listed}"
-    return report.model_copy(update={"warnings": [named]})
+    update: dict[str, Any] = {"columns": shown, "num_more_columns": len(others)}
+    if others:
+        raised = min(MOST_TOKENS, -(-(most + needed) // 100) * 100)
+        left = CHARS_A_TOKEN * max(0, most - used - sum(map(_tokens, shown)))
+        hint = f"show_examples with max_tokens={raised} shows what they hold: "
+        update["more_columns"] = hint + cut_to(grouped(others), max(0, left - len(hint)))
+    return profile.model_copy(update=update)
 
 
 def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
@@ -282,12 +287,12 @@ def _similar(looked: FileScan) -> str:
         # Ids and addresses have no words to compare.
         is_long = is_long and sum(len(text.split()) for text in texts) >= LEAST_WORDS * len(texts)
         if name == PROMPTS if looked.format != "unknown" else is_long:
-            parts += [f"{shown(name, NAME_CHARS)}: {alike}" for alike in _alike(texts)]
+            parts += [f"{shown(name, NAME_CHARS)}: {alike}"] if (alike := _alike(texts)) else []
     return "; ".join(parts[:3])
 
 
-def _alike(texts: Sequence[str]) -> list[str]:
-    """Return how many of some texts have a near-duplicate or follow templates, if any does."""
+def _alike(texts: Sequence[str]) -> str:
+    """Return how many of some texts have a near-duplicate or follow templates; empty if few do."""
     # numpy comes with it, which tools that compare nothing do without.
     from ft_tools.similarity.by_words import Lexical
     from ft_tools.similarity.word_hashes import tokens_in
@@ -303,9 +308,7 @@ def _alike(texts: Sequence[str]) -> list[str]:
     sizes = Counter(map(rows.linked, range(len(rows))))
     num_twins = sum(size for size in sizes.values() if size > 1)
     wordings = wordings_of([tokens_of(text) for text in texts[:MOST_TEMPLATED]])
-    follow = f"{wordings.fraction:.0%} follow {wordings.number} templates"
-    is_templated = wordings.fraction >= TEMPLATED_FRACTION
-    if not num_twins and not is_templated:
-        return []
-    about = f"{num_twins} of {len(texts)} compared have a near-duplicate"
-    return [f"{about}, {follow}" if is_templated else about]
+    found = [f"{num_twins} of {len(texts)} compared have a near-duplicate"] if num_twins else []
+    if wordings.fraction >= TEMPLATED_FRACTION:
+        found.append(f"{wordings.fraction:.0%} follow {wordings.number} templates")
+    return ", ".join(found)
