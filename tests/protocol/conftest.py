@@ -8,7 +8,6 @@ from mcp import Client, StdioServerParameters
 
 from mcp_server.server import server
 from tests.protocol.calls import prepare
-from tests.protocol.serving import serving
 
 
 @pytest.fixture
@@ -33,10 +32,3 @@ def stdio(prepared):
         args=["-m", "mcp_server"],
         env=dict(os.environ),
     )
-
-
-@pytest.fixture
-def http_url(prepared):
-    """Give the address of a server process over streamable HTTP."""
-    with serving("--http", "--port", "0") as served:
-        yield served.url

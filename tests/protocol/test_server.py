@@ -157,12 +157,3 @@ async def test_the_stdio_process_answers_as_the_in_memory_server_does(stdio, mod
         listing()
     )
     assert result.structured_content["total"] == 1
-
-
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_http_process_answers_as_the_in_memory_server_does(http_url, mode):
-    async with Client(http_url, mode=mode) as over_http:
-        listed = (await over_http.list_tools()).tools
-        result = await over_http.call_tool("get_run", {})
-    assert [tool.name for tool in listed] == list(TOOLS)
-    assert result.structured_content["total"] == 1

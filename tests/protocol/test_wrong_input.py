@@ -22,7 +22,6 @@ GOOD_LINE = (
 )
 SFT = {"model": "model", "dataset": "data.jsonl"}
 SHIP = {"source": "model", "formats": ["gguf:Q8_0"]}
-# tool, arguments, what the error must say: what is wrong, and what to do about it.
 EVAL = {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"}
 TASKS = {"task_paths": ["tasks"], "lm_eval_tasks": ["our_tuwns"]}
 SCHEMA = {"checks": [{"kind": "json_schema", "schema": "broken.json"}]}
@@ -35,13 +34,9 @@ CASES = {
         {"model": "meta-llama/Llama-9-8B", "method": "lora"},
         ["meta-llama/Llama-9-8B", "hf download", f"nearest: {LLAMA}"],
     ),
-    "unknown gpu": ("estimate_vram", {"model": LLAMA, "gpu": "RTX 4091"}, ["RTX 4091", "RTX 4090"]),
     "no such model folder": ("launch_sft", SFT | {"model": "nowhere"}, ["nowhere"]),
-    "missing file": ("audit_dataset", {"path": "nowhere.jsonl"}, ["nowhere.jsonl", "spelling"]),
-    "empty file": ("audit_dataset", {"path": "empty.jsonl"}, ["empty.jsonl"]),
     "binary file": ("audit_dataset", {"path": "binary.jsonl"}, ["binary.jsonl"]),
     "one bad line": ("launch_sft", SFT | {"dataset": "bad.jsonl"}, ["bad.jsonl:3"]),
-    "misspelt argument": ("launch_sft", SFT | {"lora_rnak": 8}, ["lora_rnak"]),
     "misspelt argument of PEFT": (
         "launch_sft",
         SFT | {"peft": {"lora_aplha": 8}},
@@ -53,14 +48,6 @@ CASES = {
         ["full", "new folder"],
     ),
     "unknown format": ("merge_and_quantize", SHIP | {"formats": ["gguf:Q99"]}, ["Q99", "Q8_0"]),
-    "outside the workspace": (
-        "audit_dataset",
-        {"path": "../../etc/passwd"},
-        ["FINE_TUNING_LLM_WORKSPACE"],
-    ),
-    "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["get_run"]),
-    "a misspelt word": ("launch_sft", SFT | {"method": "qlorra"}, ["'qlorra'", "'qlora'"]),
-    "an audit for a model": ("merge_and_quantize", SHIP | {"source": RUN_ID}, ["audit"]),
     "an audit for an SFT run": (
         "launch_dpo",
         {"dataset": "pairs.jsonl", "sft_run": RUN_ID},
@@ -69,7 +56,6 @@ CASES = {
     "a tokenizer that is cut off": ("launch_sft", SFT | {"model": "cut"}, ["cut/tokenizer.json"]),
     "a damaged GGUF file": ("evaluate", EVAL | {"model": "cut.gguf"}, ["cut.gguf"]),
     "a path with a home": ("audit_dataset", {"path": "~/data.jsonl"}, ["~", "in full"]),
-    "an address for a path": ("audit_dataset", {"path": "https://x.org/d.jsonl"}, ["download"]),
     "a model for a system": (
         "evaluate",
         {"dataset": "heldout.jsonl", "systems": ["model"]},
@@ -80,8 +66,6 @@ CASES = {
         SFT | {"training": {"hub_token": "hf_secret"}},
         ["training.hub_token"],
     ),
-    "no held-out file": ("evaluate", {"model": "model", "dataset": ""}, ["`dataset`"]),
-    "unknown metric": ("evaluate", EVAL | {"metrics": ["blue"]}, ["blue", "rouge"]),
     "a row without its reference": (
         "evaluate",
         EVAL | {"dataset": "open.jsonl"},
@@ -122,7 +106,6 @@ async def client(prepared):
 @pytest.fixture
 def wrong(prepared):
     """Add the files that are wrong."""
-    (prepared / "empty.jsonl").write_bytes(b"")
     (prepared / "binary.jsonl").write_bytes(bytes(range(256)) * 20)
     (prepared / "bad.jsonl").write_text(f"{GOOD_LINE}\n{GOOD_LINE}\n{{oops\n{GOOD_LINE}\n")
     (prepared / "damaged").mkdir()
