@@ -24,7 +24,7 @@ COMMANDS = (
     "fine-tuning-llm recommend-approach --considering sft --format human | fold -sw 98 | head -13",
     """fine-tuning-llm prepare-dataset tickets.csv --mapping '{"prompt": "{message}",
   "answer": "category",
-  "ignore": ["priority", "product", "order"]}' --format human | grep -A 7 'num rows'""",
+  "ignore": ["priority", "product", "order"]}' --format human | grep -A 6 'counts'""",
     "fine-tuning-llm estimate-vram Qwen/Qwen3-8B --gpu 'RTX 4090' --format human | fold -s"
     " | head -7",
 )

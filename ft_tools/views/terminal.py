@@ -45,13 +45,13 @@ def chosen(wanted: Format) -> Format:
 def show(
     report: BaseModel, wanted: Format, tool: str = "", request: BaseModel | None = None
 ) -> None:
-    """Print a report on stdout; for a program that of a tool in the form that was asked for."""
+    """Print a report on stdout; that of a tool in the form that was asked for."""
     dumped = report.model_dump(mode="json")
+    content = presented(report, tool, request) if request else compact(report)
     match chosen(wanted):
         case "json":
             sys.stdout.write(json.dumps(dumped, indent=2) + "\n")
         case "agent":
-            content = presented(report, tool, request) if request else compact(report)
             sys.stdout.write(json.dumps(content) + "\n")
         case "quiet":
             named = next((dumped[key] for key in IDS if dumped.get(key)), None)
@@ -61,8 +61,9 @@ def show(
             as_text = getattr(report, "as_text", None)
             if text := as_text() if as_text else "":
                 Console(highlight=False).print(escape(text), soft_wrap=True)
-                dumped = {"next_steps": dumped.get("next_steps", [])}
-            _show_to_person(without_empty(dumped))
+                content = {}
+            steps = without_empty(dumped.get("next_steps", []))
+            _show_to_person({**content, "next_steps": steps})
 
 
 def show_checks(rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -200,8 +201,12 @@ def _note(report: RunReport) -> str:
 
 def _show_to_person(dumped: dict[str, Any]) -> None:
     console = Console(highlight=False, no_color="NO_COLOR" in os.environ)
+    if said := dumped.pop("summary", ""):
+        text = said if isinstance(said, str) else " ".join(said)
+        console.print(escape(text), soft_wrap=True)
     steps = dumped.pop("next_steps", [])
-    reasons = dumped.pop("reasons", [])
+    detailed = dumped.get("reasons") and isinstance(dumped["reasons"][0], dict)
+    reasons = dumped.pop("reasons") if detailed else []
     if not dumped.get("has_more"):
         dumped.pop("has_more", None)
     _block(console, dumped, indent=0)
