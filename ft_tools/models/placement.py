@@ -116,13 +116,13 @@ def running_places(
 ) -> list[Placement]:
     """Return where a model runs in numbers that the device computes in, best first.
 
-    Cards without bfloat16 only imitate it: there it is float32, which no model overflows, else
-    float16, in which 4-bit bases are trained there; families that overflow it stay in float32.
+    Cards without bfloat16 only imitate it: there it is float16, in which models are trained there,
+    or float32 first where numbers are to be exact; families that overflow float16 stay in float32.
     Memory has float32 or bfloat16.
     """
     dtypes: list[Dtype] = ["float32", "bfloat16"] if exact else ["bfloat16"]
     if not all(card.has_bfloat16 for card in machine.cards):
-        dtypes = ["float16"] if four_bit else ["float32", "float16"]
+        dtypes = ["float32", "float16"] if exact and not four_bit else ["float16"]
         dtypes = ["float32"] if size.overflows else dtypes
     found = candidates(size, machine, dtypes, four_bit=four_bit, working_bytes=working_bytes)
     return [one for one in found if one.device != CPU] + candidates(

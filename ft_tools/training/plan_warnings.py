@@ -11,6 +11,7 @@ from ft_tools.formats.turns import MARKS
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import unused_gpu
+from ft_tools.runs.hardware.memory import total_bytes
 from ft_tools.training import defaults
 from ft_tools.training.findings import warning
 from ft_tools.training.request import TrainingRequest
@@ -62,6 +63,11 @@ def _of_machine(plan: TrainingPlan) -> Iterator[Row]:
     )
     yield unused, "other_gpu", {"problem": unused}
     yield not on_cpu, "never_run_here", {"device": plan.device.model}
+    if plan.place.sharding == "fsdp" and plan.is_here and plan.model.num_params:
+        # Rank 0 reads the weights, and collects all of them for each checkpoint.
+        size = plan.model.num_params * (4 if plan.weights_dtype == "float32" else 2) / 2**30
+        here = total_bytes() / 2**30
+        yield size > here, "sharded_above_memory", {"size": size, "machine": here}
     fields = {"needed": needed, "high": high, "machine": machine}
     yield high > machine, "memory_may_not_suffice", fields
 
