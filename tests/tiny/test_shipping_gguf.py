@@ -1,5 +1,6 @@
 """A GGUF file predicts what its model predicts, for each architecture."""
 
+import json
 import re
 import shutil
 from functools import cache
@@ -162,3 +163,19 @@ def test_a_file_that_llama_cpp_aborts_on_costs_its_format_and_not_the_run(tmp_pa
     aborted, said = shipped_formats.ship_format(shipment, formats.find("gguf:F32"), proof)
     assert (aborted.state, said) == ("failed", [])
     assert re.match(r"llama.cpp \(.*\) aborted: ", aborted.error), aborted.error
+
+
+def test_an_answer_of_a_file_ends_at_every_end_that_the_model_has(tmp_path, converted):
+    folder, file, tokenizer = converted("qwen3")
+    shipment = shipment_in(tmp_path, folder, "gguf:F16")
+    proof = proof_of(tmp_path, tokenizer, folder, 1)
+
+    def answer():
+        found = shipped_formats.run_gguf(shipment, formats.find("gguf:F16"), proof, file)
+        return found.answers[0]
+
+    whole = answer()
+    path = shipment.merged / "generation_config.json"
+    path.write_text(json.dumps({"eos_token_id": [tokenizer.eos_token_id, whole[1]]}))
+    assert len(whole) > 1
+    assert answer() == whole[: whole.index(whole[1])]

@@ -22,8 +22,10 @@ from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.launchers.table import Place
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
+from ft_tools.training import plan_warnings
 from ft_tools.training.checks.memory import fastest_that_fits, host_memory, require_fit
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -292,6 +294,17 @@ def test_an_adapter_that_is_trained_further_is_estimated_as_it_is(tmp_path):
     # The copy that the trained one is compared with takes its part of the card.
     (tmp_path / "adapter_model.safetensors").write_bytes(bytes(2**28))
     assert peak()[1] == pytest.approx(usable - 0.25, abs=0.02)
+
+
+def test_weights_of_a_sharded_run_that_this_machine_cannot_hold_are_a_warning():
+    plan = planned("lora", T4, 2048, RECOMPUTED, place=Place(processes=2, sharding="fsdp"))
+
+    def warned(num_params):
+        model = plan.model.model_copy(update={"num_params": num_params})
+        rows = plan_warnings._of_machine(plan.model_copy(update={"model": model}))
+        return "sharded_above_memory" in [name for holds, name, _ in rows if holds]
+
+    assert (warned(10**6), warned(10**13)) == (False, True)
 
 
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
