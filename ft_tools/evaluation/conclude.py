@@ -1,5 +1,6 @@
 """What an evaluation concludes: summary, notes, next steps."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from ft_tools.next_steps import next_step, tool_of
 
 MILLER = "https://arxiv.org/abs/2411.00640"
 CUT_OFF = 0.05
+MOST_CHARACTERS = 500
+"""Of one argument that a next step repeats."""
 TARGETS = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
 
@@ -178,8 +181,17 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     if step == "set_target":
         arguments["target"] = {report.main_metric: 0.9}
     needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
-    name = chosen.name if chosen else ""
-    return next_step(step, arguments, name=name, effect=smallest_effect, needed=needed)
+    # Long prompts would leave no room for the report itself.
+    long = [key for key, value in arguments.items() if len(json.dumps(value)) > MOST_CHARACTERS]
+    return next_step(
+        step,
+        {key: value for key, value in arguments.items() if key not in long},
+        "as_before" if long else "",
+        left_out=", ".join(long),
+        name=chosen.name if chosen else "",
+        effect=smallest_effect,
+        needed=needed,
+    )
 
 
 def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:

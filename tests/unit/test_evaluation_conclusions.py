@@ -20,7 +20,11 @@ from ft_tools.views.page import changed_words
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
 PAIR = Call("evaluate-0", {"model": "sft-1", "dataset": "held_out.jsonl"})
-GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluate-0"]}
+GIVEN = {
+    "dataset": "held_out.jsonl",
+    "max_new_tokens": 40,
+    "systems": [{"name": "most", "model": "m"}],
+}
 SYSTEMS = Call("evaluate-0", GIVEN, "train.jsonl")
 NO, YES = {"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}
 BEST = RankedSystem(name="tuned", versus_best="best")
@@ -155,6 +159,14 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, arguments)
     tried = [system("most", 0.3, "not_met", kind="majority"), system("tuned", 0.8, verdict, **more)]
     made = several(tried, [BEST] if verdict == "met" else [])
     assert (made.next_steps[0].tool, made.next_steps[0].arguments) == (tool, arguments)
+
+
+def test_a_next_step_repeats_the_systems_but_no_long_prompt():
+    given = GIVEN | {"systems": [{"name": "most", "model": "m", "system": "word " * 200}]}
+    tried = [system("most", 0.3, "not_met"), system("tuned", 0.8, "not_shown")]
+    for arguments, repeated in ((GIVEN, GIVEN), (given, {**GIVEN, "systems": None})):
+        (step,) = several(tried, call=Call("evaluate-0", arguments)).next_steps
+        assert step.arguments == {key: one for key, one in repeated.items() if one}
 
 
 def test_a_report_of_version_0_1_is_read():
