@@ -3,11 +3,13 @@
 import gc
 import os
 import signal
+import subprocess
 
 import pytest
 from hypothesis import settings
 
 from ft_tools import workspace as workspace_module
+from ft_tools.runs.hardware import devices
 
 # The same commit has the same colour everywhere: `make test` tries the same examples each time.
 # `make fuzz` explores at random, and what it finds becomes a plain test.
@@ -78,3 +80,43 @@ def workspace(tmp_path, monkeypatch):
     """Give a workspace of its own, and return its folder."""
     monkeypatch.setenv(workspace_module.VARIABLE, str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """Give a function that puts a program named nvidia-smi on PATH; there are no device files."""
+    program, folder = tmp_path / "bin" / "nvidia-smi", tmp_path / "driver"
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
+
+    def prints(*rows, parts="", shown="", code=0, before=""):
+        """Print rows of cards, with -L their parts, without arguments what is shown."""
+        for made in (program.parent, folder):
+            made.mkdir(exist_ok=True)
+        for name, lines in (("rows", rows), ("parts", [parts]), ("shown", [shown])):
+            (folder / name).write_text("\n".join(lines) + "\n")
+        program.write_text(
+            f'#!/bin/sh\n{before}\ncd "{folder}"\n[ -z "$1" ] && exec cat shown\n'
+            f'[ "$1" = -L ] && exec cat parts\ncat rows; exit {code}\n'
+        )
+        program.chmod(0o700)
+
+    return prints
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Give a function that mounts an empty disk of so many KiB."""
+    place = tmp_path / "disk"
+
+    def mounted(kib):
+        place.mkdir()
+        options = f"size={kib}k,mode=0700"
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("tmpfs may not be mounted here")
+        return place
+
+    yield mounted
+    subprocess.run(["umount", "-l", str(place)], capture_output=True)

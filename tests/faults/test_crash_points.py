@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import subprocess
 
 import pytest
 from harness import ENDED, launch, report, run_dir_of, starts, until_state
@@ -147,22 +146,10 @@ def test_every_name_is_published_after_its_content_is_durable(tmp_path, name):
         assert synced[-1].startswith(".tmp-model")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Give a disk of 80 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("tmpfs may not be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], capture_output=True)
-
-
 def test_a_run_on_a_full_disk_says_so_and_goes_on_once_there_is_space(
     small_disk, runs_here, monkeypatch
 ):
-    monkeypatch.setenv("FINE_TUNING_LLM_WORKSPACE", str(small_disk))
+    monkeypatch.setenv("FINE_TUNING_LLM_WORKSPACE", str(small_disk(80 * 1024)))
     run_id = launch("fill_disk", "steps:3")
     until_state(run_id, *ENDED)
     ended = report(run_id)

@@ -1,7 +1,6 @@
 """What a worker sees of the GPUs, who waits for whom, and fresh processes when memory ran out."""
 
 import json
-import os
 
 import pytest
 from harness import (
@@ -20,21 +19,13 @@ from ft_tools.runs.tool import cancel_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("runs_here")]
 CARDS = ["GPU-2bc", "GPU-3d"]
-ROWS = "\n".join(
-    f"{i}, {uuid}, NVIDIA A100, 81920, 0, 8.0, 535.54.03, Disabled" for i, uuid in enumerate(CARDS)
-)
+ROWS = [f"{i}, {uuid}, A100, 81920, 0, 8.0, 535.5, Disabled" for i, uuid in enumerate(CARDS)]
 TWO = {"backend_options": {"processes": 2}}
 
 
 @pytest.fixture
-def two_cards(tmp_path, monkeypatch):
-    """Put a program named nvidia-smi on PATH that lists two GPUs."""
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\necho '{ROWS}'\n")
-    program.chmod(0o700)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+def two_cards(smi):
+    smi(*ROWS)
 
 
 def shown(run_id):

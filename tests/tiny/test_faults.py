@@ -46,21 +46,14 @@ ENDS = {
 
 
 @pytest.fixture
-def disk(tmp_path, monkeypatch, tiny_model):
-    """Give a workspace on a small disk, with a model and data."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = f"size={DISK_MIB}m,mode=0700"
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("tmpfs may not be mounted here")
+def disk(small_disk, tmp_path, monkeypatch, tiny_model):
+    """Write a model and data into a workspace on a small disk."""
+    place = small_disk(DISK_MIB * 1024)
     monkeypatch.setenv(workspace_module.VARIABLE, str(place))
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
     shutil.copytree(tiny_model, place / "tiny-llama")
     write_jsonl(place / "train.jsonl", conversations(24))
     write_jsonl(place / "held_out.jsonl", conversations(6, first=100))
-    yield place
-    subprocess.run(["umount", "-l", str(place)], capture_output=True)
 
 
 def request_(engine, faults):

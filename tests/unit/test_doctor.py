@@ -1,7 +1,6 @@
 """What the doctor says of an installation and a machine that is not as it should be."""
 
 import importlib.metadata
-import os
 import shutil
 
 import pytest
@@ -53,21 +52,11 @@ def test_versions_that_do_not_work_together_are_broken_and_stop_what_needs_them(
     assert "advice" in report.works
 
 
-SMI = """#!/bin/sh
-case "$*" in
-  *query-gpu*) echo "0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 0, 8.9, 535.1, [N/A]" ;;
-  *) echo "| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 11.4  |" ;;
-esac
-"""
-
-
 @pytest.fixture
-def driver(tmp_path, monkeypatch):
+def driver(smi):
     """Put a driver for CUDA 11 with one card on PATH."""
-    (tmp_path / "nvidia-smi").write_text(SMI)
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    version = "| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 11.4  |"
+    smi("0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 0, 8.9, 535.1, [N/A]", shown=version)
 
 
 def test_a_machine_without_a_driver_or_with_hidden_cards_is_told_what_to_do(driver, monkeypatch):

@@ -235,14 +235,9 @@ def test_a_refusal_names_the_rule_and_is_overridden_by_a_reason_that_the_plan_ke
 
 
 @pytest.fixture
-def small_card(files, monkeypatch):
+def small_card(files, smi):
     """Put a card of 15 GiB into the machine, as its driver would report it."""
-    program = files / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]'\n")
-    program.chmod(0o700)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    smi("0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]")
 
 
 TOO_LARGE = {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "lora"}

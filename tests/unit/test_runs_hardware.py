@@ -16,27 +16,6 @@ PARTS = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-9f)
 
 
 @pytest.fixture
-def smi(tmp_path, monkeypatch):
-    """Put a program named nvidia-smi on PATH that prints what is given; no device files."""
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
-
-    def prints(*rows, parts="", code=0, before=""):
-        (tmp_path / "rows").write_text("\n".join(rows) + "\n")
-        (tmp_path / "parts").write_text(parts + "\n")
-        program.write_text(
-            f"#!/bin/sh\n{before}\n[ $1 = -L ] && exec cat {tmp_path}/parts\n"
-            f"cat {tmp_path}/rows; exit {code}\n"
-        )
-        program.chmod(0o700)
-
-    return prints
-
-
-@pytest.fixture
 def no_smi(tmp_path, monkeypatch):
     """Hide nvidia-smi and every device file."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))

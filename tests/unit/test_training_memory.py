@@ -5,46 +5,40 @@ import json
 import pytest
 
 from ft_tools.errors import Refused
-from ft_tools.runs.hardware import devices
 from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.training.tool import launch_sft
 from tests.unit.launches import CONFIG, sft
 
 
 @pytest.fixture
-def on_a_gpu(files, tmp_path, monkeypatch):
-    """Put an A100 into the machine, of which a program uses 12 GiB."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    row = "0, GPU-1a, NVIDIA A100-SXM4-80GB, 81920, 12288, 8.0, 535.54.03, Disabled"
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\necho '{row}'\n")
-    (folder / "nvidia-smi").chmod(0o700)
-    monkeypatch.setenv("PATH", f"{folder}:/bin")
-    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return files
+def others_use(files, smi):
+    """Put an A100 into the machine, of which a program uses 12 GiB, or as many MiB as are given."""
+
+    def used(mib):
+        smi(f"0, GPU-1a, NVIDIA A100-SXM4-80GB, 81920, {mib}, 8.0, 535.54.03, Disabled")
+
+    used(12288)
+    return used
 
 
-def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(on_a_gpu, tmp_path):
+def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(others_use, files):
     """Another run makes the micro-batch smaller; the plan that was confirmed stays the same."""
-    (on_a_gpu / "instruct" / "config.json").write_text(
+    (files / "instruct" / "config.json").write_text(
         json.dumps(CONFIG | {"intermediate_size": 131_072})
     )
-    card = tmp_path / "bin" / "nvidia-smi"
     alone = launch_sft(sft())
-    card.write_text(card.read_text().replace("12288", "80400"))
+    others_use(80400)
     beside = launch_sft(sft())
     sizes = [one.plan["training"]["per_device_train_batch_size"] for one in (alone, beside)]
     assert [one.plan["estimate"]["used_by_others_gib"] for one in (alone, beside)] == [12.0, 78.5]
     assert (sizes, beside.plan_hash) == ([4, 1], alone.plan_hash)
 
 
-def test_a_confirmed_plan_that_no_longer_fits_is_refused_by_that_rule(on_a_gpu, tmp_path):
+def test_a_confirmed_plan_that_no_longer_fits_is_refused_by_that_rule(others_use, files):
     large = CONFIG | {"vocab_size": 5_000_000}
-    (on_a_gpu / "instruct" / "config.json").write_text(json.dumps(large))
+    (files / "instruct" / "config.json").write_text(json.dumps(large))
     shown = launch_sft(sft())
-    card = tmp_path / "bin" / "nvidia-smi"
-    card.write_text(card.read_text().replace("12288", "81800"))
+    others_use(81800)
     with pytest.raises(Refused, match="does_not_fit"):
         launch_sft(sft(confirm=shown.plan_hash))
 
