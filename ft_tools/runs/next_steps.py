@@ -8,21 +8,11 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.next_steps import next_step
+from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import ENDED, TRAINED, Kind, State, Status
 from ft_tools.runs.state.training_run import held_out_file
 
-LAUNCH_TOOLS: dict[Kind, str] = {
-    "sft": "launch_sft",
-    "dpo": "launch_dpo",
-    "kto": "launch_dpo",
-    "grpo": "launch_grpo",
-    "ship": "merge_and_quantize",
-    "evaluate": "evaluate",
-    "audit": "audit_dataset",
-    "prepare": "prepare_dataset",
-    "create": "create_dataset",
-}
 NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
 """Of a request: they belong to the one plan and run that were made from it."""
 WAITING: dict[State, str] = {"stalled": "stop_stalled", "cancelling": "wait_for_stop"}
@@ -37,7 +27,7 @@ def next_steps(
         return [*_proposed(result), *([_measured(run_dir)] if kind in TRAINED else [])]
     if state == "failed" and status.is_final:
         arguments = _asked(run_dir)
-        tool = LAUNCH_TOOLS.get(kind)
+        tool = KINDS[kind].tool if kind in KINDS else ""
         return [next_step("plan_again", arguments, tool=tool)] if tool else []
     step, also = WAITING.get(state, "poll"), ""
     if state == "interrupted" and directory.has_job(run_dir):

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError, computed_field
 
 from ft_tools.contract import NextStep, Report
+from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.ledger import WorkspaceSpending
 from ft_tools.runs.state.records import (
     ENDED,
@@ -23,19 +24,6 @@ from ft_tools.runs.state.records import (
     Why,
 )
 
-REPORTS: Mapping[Kind, str] = {
-    "sft": "ft_tools.training.report:SftRunReport",
-    "dpo": "ft_tools.training.report:DpoRunReport",
-    "kto": "ft_tools.training.report:KtoRunReport",
-    "grpo": "ft_tools.training.report:GrpoRunReport",
-    "grpo_probe": "ft_tools.training.grpo.probe:ProbeReport",
-    "ship": "ft_tools.shipping.report:ShipReport",
-    "evaluate": "ft_tools.evaluation.report:EvaluationReport",
-    "audit": "ft_tools.data.report:AuditReport",
-    "prepare": "ft_tools.data.report:PrepareReport",
-    "create": "ft_tools.creation.report:CreateReport",
-}
-"""Kind of a run -> the report that it ends with."""
 SHOWN = ("loss", "eval_loss", "learning_rate", "reward", "eval_reward", "rewards/accuracies")
 """Metrics of a run at work in a concise report."""
 
@@ -110,9 +98,10 @@ class RunReport(Report):
 
 def result_of(kind: Kind, result: dict[str, Any]) -> Any:
     """Return a finished run's report as its model; one of an earlier version as it is."""
-    with contextlib.suppress(KeyError, ValidationError):
-        model: type[Report] = resolve_name(REPORTS[kind])
-        return model.model_validate(result)
+    if (row := KINDS.get(kind)) and row.report:
+        model: type[Report] = resolve_name(row.report)
+        with contextlib.suppress(ValidationError):
+            return model.model_validate(result)
     return result
 
 

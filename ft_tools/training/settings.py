@@ -31,11 +31,11 @@ from ft_tools.models.quantized import nf4
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.runs.hardware.devices import Device, find_device
+from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.launchers.attend import shown_job
 from ft_tools.runs.launchers.launcher import Launcher, LocalOptions, Options
 from ft_tools.runs.launchers.table import Place, parse, place_of, require_programs
 from ft_tools.runs.processes.answers import AnswerFile
-from ft_tools.runs.processes.start import WORKERS
 from ft_tools.training import defaults
 from ft_tools.training.arguments import without_decided
 from ft_tools.training.checks import base_model, data_quality, memory
@@ -209,7 +209,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     else:
         device = _device_there(options)
     if isinstance(options, Launcher):
-        job = shown_job(task, WORKERS[task], options)
+        job = shown_job(task, KINDS[task].worker, options)
         submitted = {"files": options.files(job), "commands": [options.submit(job)]}
         place = place.model_copy(update=submitted)
     asked = {"bfloat16": "bf16", "float16": "fp16"}.get(device.precision, "")

@@ -27,6 +27,7 @@ from ft_tools.errors import (
     RunBusy,
 )
 from ft_tools.publish import new_folder, private_folder, require_own, require_space, sweep
+from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.processes import process_tree
 from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.records import Kind, RunInfo, Status
@@ -37,20 +38,6 @@ WORKERS_VARIABLE = "FINE_TUNING_LLM_WORKERS"
 
 # The run's own files: status, events, metrics, log. What a job writes it checks itself.
 MIN_FREE_BYTES = 50 * 2**20
-WORKERS: dict[str, str] = {
-    "sft": "ft_tools.training.worker.sft",
-    "dpo": "ft_tools.training.worker.dpo",
-    "kto": "ft_tools.training.worker.kto",
-    "grpo": "ft_tools.training.worker.grpo",
-    "grpo_probe": "ft_tools.training.worker.grpo_probe",
-    "ship": "ft_tools.shipping.worker.ship",
-    "evaluate": "ft_tools.evaluation.worker.evaluate",
-    "audit": "ft_tools.data.worker.audit",
-    "prepare": "ft_tools.data.worker.prepare",
-    "create": "ft_tools.creation.worker.create",
-    "demo_model": "ft_tools.models.worker.demo_model",
-}
-"""The module that does a run's work, by kind."""
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -87,7 +74,7 @@ def start(
     digest = hashlib.sha256(request_id.encode()).hexdigest()[:16]
     run_id = f"{kind}-{digest if request_id else secrets.token_hex(8)}"
     about |= {"run_id": run_id, "kind": kind, "created_at": time.time(), "request_id": request_id}
-    about["worker"] = allowed_worker(worker or WORKERS[kind])
+    about["worker"] = allowed_worker(worker or KINDS[kind].worker)
     info = RunInfo.model_validate(about, extra="forbid")
     runs = workspace.runs_dir()
     with contextlib.ExitStack() as held:
@@ -154,9 +141,10 @@ def allowed_worker(module: str) -> str:
     """
     others = [other for other in os.environ.get(WORKERS_VARIABLE, "").split(",") if other]
     is_further = MODULE.fullmatch(module) and module.rpartition(".")[0] in others
-    if module in WORKERS.values() or is_further:
+    ours = [row.worker for row in KINDS.values()]
+    if module in ours or is_further:
         return module
-    known = ", ".join([*WORKERS.values(), *(f"{other}.*" for other in others)])
+    known = ", ".join([*ours, *(f"{other}.*" for other in others)])
     raise BadInput(
         f"worker {module!r} is not allowed; known: {known}; {WORKERS_VARIABLE} adds packages"
     )

@@ -18,11 +18,12 @@ import psutil
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.runs.hardware import device_slots
+from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.launchers.attend import attend
 from ft_tools.runs.launchers.launcher import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.processes import endings, process_tree
-from ft_tools.runs.processes.start import LOCKS_VARIABLE, WORKERS, allowed_worker, seconds_of
+from ft_tools.runs.processes.start import LOCKS_VARIABLE, allowed_worker, seconds_of
 from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.records import ENDED, RunInfo, run_error
 
@@ -184,7 +185,7 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str
 def _start_worker(
     run_dir: Path, info: RunInfo, run_locks: list[int], taken: list[str]
 ) -> subprocess.Popen[bytes]:
-    module = allowed_worker(info.worker or WORKERS[info.kind])
+    module = allowed_worker(info.worker or KINDS[info.kind].worker)
     own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), process_tree.MARK: str(run_dir)}
     processes = parse(LOCAL, info.backend_options).processes
     if processes > 1:

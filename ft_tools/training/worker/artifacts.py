@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from ft_tools import publish
 from ft_tools.publish import new_folder
-from ft_tools.runs.processes.start import WORKERS
+from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import export
@@ -95,7 +95,7 @@ def write_lock(session: Session, plan: TrainingPlan, tokenizer: Any) -> Path:
         "device": plan.device.model_dump(),
         "threads": torch.get_num_threads(),
         "chat_template_sha256": hashlib.sha256(str(template).encode()).hexdigest(),
-        "command": ["python", "-m", WORKERS[plan.task], "RUN_DIR"],
+        "command": ["python", "-m", KINDS[plan.task].worker, "RUN_DIR"],
     }
     if plan.task != "grpo":
         # Its rewards run in this package only.
