@@ -6,7 +6,8 @@ torch.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -57,6 +58,15 @@ class PositionScores:
     def effect_fraction(self) -> float | None:
         """Return how much of an adapter's change was found: 1 all, 0 nothing; None: no change."""
         return self.kept / self.effect if self.effect else None
+
+
+def answered(
+    prompts: Sequence[list[int]], answer: Callable[[list[int]], list[int]]
+) -> tuple[list[list[int]], float]:
+    """Return the ids that a model adds to each prompt, and tokens per second, prompts included."""
+    began = time.monotonic()
+    found = [answer(ids) for ids in prompts]
+    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
 
 
 def summarise(measured: PositionScores, tokenizer_parity: bool) -> tuple[Quality, Reason]:

@@ -8,7 +8,6 @@ import ctypes
 import json
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from ft_tools.publish import disk_full_is_named
 from ft_tools.shipping import formats
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.programs import ProgramFailed
+from ft_tools.shipping.quality import answered
 
 MIN_CONTEXT, ROOM_TOKENS = 8, 8
 # Less is free after llama.cpp failed, which does not say why: the disk was full.
@@ -66,21 +66,18 @@ def quantize(source: Path, into: Path, row: Format) -> None:
 def answers_of(
     model: Any, prompts: Sequence[list[int]], num_tokens: int, ends: set[int]
 ) -> tuple[list[list[int]], float]:
-    """Continue each prompt greedily with a GGUF file, up to its own end token or one of `ends`.
+    """Continue each prompt greedily with a GGUF file, up to its own end token or one of `ends`."""
 
-    Returns:
-        The ids that were added, and tokens per second of the generation, prompts included.
-    """
-    began, found = time.monotonic(), []
-    for ids in prompts:
+    def answer(ids: list[int]) -> list[int]:
         model.reset()
         made: list[int] = []
         for token in model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0, reset=True):
             if token in ends | {model.token_eos()} or len(made) == num_tokens:
                 break
             made.append(int(token))
-        found.append(made)
-    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
+        return made
+
+    return answered(prompts, answer)
 
 
 def _quantize(job: dict[str, Any]) -> dict[str, Any]:

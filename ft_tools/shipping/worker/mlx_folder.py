@@ -4,7 +4,6 @@ Source: mlx-lm 0.32.2, utils.py: `quantize_model` packs every linear layer and t
 head included; `save` writes `quantization` into config.json.
 """
 
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
 from ft_tools.models.mlx import GROUP_SIZE
+from ft_tools.shipping.quality import answered
 from ft_tools.shipping.worker import merging
 
 
@@ -48,18 +48,14 @@ def logits(model: Any, ids: Sequence[int]) -> np.ndarray[Any, Any]:
 def greedy(
     model: Any, prompts: Sequence[list[int]], ends: Collection[int], num_tokens: int
 ) -> tuple[list[list[int]], float]:
-    """Continue each prompt greedily.
+    """Continue each prompt greedily, up to one of `ends`."""
 
-    Returns:
-        The ids that were added, and tokens per second, prompts included.
-    """
-    found = []
-    began = time.monotonic()
-    for ids in prompts:
+    def answer(ids: list[int]) -> list[int]:
         made: list[int] = []
-        for token, _ in generate_step(mx.array(list(ids)), model, max_tokens=num_tokens):
+        for token, _ in generate_step(mx.array(ids), model, max_tokens=num_tokens):
             made.append(int(token))
             if made[-1] in ends:
                 break
-        found.append(made)
-    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
+        return made
+
+    return answered(prompts, answer)

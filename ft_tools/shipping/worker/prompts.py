@@ -4,6 +4,7 @@ Also where its answers end, and the generation config that says so.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ft_tools.models.model_folder import read_object
 from ft_tools.models.worker.end_tokens import end_tokens
 from ft_tools.shipping import modelfile
 from ft_tools.shipping.asking import greedy_settings
+from ft_tools.shipping.worker.proof import render
 
 OLLAMA, LLAMA_CPP, TRANSFORMERS = "Ollama", "llama.cpp and LM Studio", "transformers and vLLM"
 GENERATION = "generation_config.json"
@@ -42,20 +44,11 @@ def prompt_parts(tokenizer: Any) -> modelfile.PromptParts | None:
         return None
     first = tokenizer("x", add_special_tokens=True).input_ids[0]
     bos = tokenizer.bos_token if first == tokenizer.bos_token_id else ""
-    return modelfile.parts_of(renderer(tokenizer), bos or "")
 
+    def built(messages: Sequence[modelfile.Message], generation: bool) -> str:
+        return render(tokenizer, list(messages), generation=generation)
 
-def renderer(tokenizer: Any) -> modelfile.Render:
-    """Return what builds prompts in training."""
-
-    def render(messages: Any, generation: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=generation
-            )
-        )
-
-    return render
+    return modelfile.parts_of(built, bos or "")
 
 
 def proofs(

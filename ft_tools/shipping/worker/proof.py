@@ -4,7 +4,6 @@ The merged model's logits stay on the disk, the base's beside them, so that a fo
 token by token with both, and the merge itself with the base and its adapter.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -364,13 +363,9 @@ def logits_of(model: Any, texts: list[list[int]]) -> Iterator[Logits]:
 
 @torch.inference_mode()
 def greedy(model: Any, prompts: list[list[int]], num_tokens: int) -> tuple[list[list[int]], float]:
-    """Continue each prompt greedily with a transformers model.
+    """Continue each prompt greedily with a transformers model, as `quality.answered`."""
 
-    Returns:
-        The ids that were added, and tokens per second, prompts included.
-    """
-    found, began = [], time.monotonic()
-    for ids in prompts:
+    def answer(ids: list[int]) -> list[int]:
         batch = torch.tensor([ids], device=model.device)
         made = model.generate(
             batch,
@@ -379,5 +374,7 @@ def greedy(model: Any, prompts: list[list[int]], num_tokens: int) -> tuple[list[
             do_sample=False,
             pad_token_id=model.generation_config.pad_token_id or 0,
         )
-        found.append(made[0, len(ids) :].tolist())
-    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
+        added: list[int] = made[0, len(ids) :].tolist()
+        return added
+
+    return quality.answered(prompts, answer)
