@@ -54,7 +54,7 @@ def main() -> None:
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
         reference.fill(model)
         base = AutoModelForCausalLM.from_pretrained(demo.folder(), dtype=torch.float32).eval()
-        reference.fill_base(base)
+        reference.fill(base, reference.base_path)
         adapter_effect, _ = quality.summarise(
             reference.measure(proof.logits_of(base, text.ids)), True
         )

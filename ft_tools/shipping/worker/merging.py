@@ -158,6 +158,12 @@ def copy_whole(source: Path, into: Path) -> None:
         shutil.copyfile(source / safetensors_headers.INDEX, into / safetensors_headers.INDEX)
 
 
+def tokenizer_folder(base: Path, adapter: Path | None) -> Path:
+    """Return where the tokenizer is that was trained with: the adapter may have its own."""
+    has_own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    return adapter if adapter is not None and has_own else base
+
+
 def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
     """Put config and tokenizer beside the weights; the tokenizer is the one that was trained with.
 
@@ -166,8 +172,7 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
     for name in CONFIG_FILES:
         if (base / name).is_file() and not (into / name).exists():
             shutil.copyfile(base / name, into / name)
-    trained = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-    origin = adapter if trained and adapter is not None else base
+    origin = tokenizer_folder(base, adapter)
     for name in TOKENIZER_FILES:
         if (origin / name).is_file():
             shutil.copyfile(origin / name, into / name)

@@ -169,19 +169,14 @@ class Proof:
     check: MergeCheck | None = None
     weight_check: WeightCheck | None = None
 
-    def fill(self, model: Any) -> None:
-        """Keep the merged model's logits of all texts."""
-        self._keep(model, self.path)
-
-    def fill_base(self, model: Any) -> None:
-        """Keep the base's, so that what the adapter does is known."""
-        self._keep(model, self._base_path)
-
     @property
-    def _base_path(self) -> Path:
+    def base_path(self) -> Path:
+        """Return the file for the logits of the base, by which what the adapter does is known."""
         return self.path.with_suffix(".base.f32")
 
-    def _keep(self, model: Any, path: Path) -> None:
+    def fill(self, model: Any, path: Path | None = None) -> None:
+        """Keep a model's logits of all texts: the merged model's, if no other file is named."""
+        path = path or self.path
         # Written plainly: through a memory map a full disk would end the process by a signal.
         with disk_full_is_named(path), path.open("wb") as file:
             for part in logits_of(model, self.held_out.ids):
@@ -205,8 +200,8 @@ class Proof:
 
     def base_rows(self) -> Iterator[Logits] | None:
         """Yield the base's logits of each text; None where it was not run."""
-        is_there = self._base_path.is_file()
-        return self.by_text(self._base_path, self.vocabulary) if is_there else None
+        is_there = self.base_path.is_file()
+        return self.by_text(self.base_path, self.vocabulary) if is_there else None
 
     def measure(self, found: Iterable[Logits]) -> PositionScores:
         """Compare a format's logits of each text with the merged model's."""
@@ -215,7 +210,7 @@ class Proof:
     def check_merge(self, adapted: Any, dtype: str, reference: str) -> MergeCheck:
         """Compare the merged model with what it has to equal: the base with its adapter."""
         with adapted.disable_adapter():
-            self.fill_base(adapted)
+            self.fill(adapted, self.base_path)
         texts = self.held_out.ids
         found = compare(texts, logits_of(adapted, texts), self.merged_rows(), self.base_rows())
         check = MergeCheck(

@@ -268,9 +268,7 @@ def concluded(shipment: Shipment, results: list[FormatResult], proof: Proof) -> 
     gates = gates_of(proof.check) if proof.check else []
     task = means(proof.tuned)
     found = recommend(results, task)
-    adapter = shipment.adapter
-    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-    trained = merging.tokenizer_of(adapter if own and adapter else shipment.base)
+    trained = merging.tokenizer_of(merging.tokenizer_folder(shipment.base, shipment.adapter))
     made = [r.path for r in results if r.state == "made" and r.format.startswith("gguf:")]
     file = Path(made[0]) if made else None
     guide = shipment.out / "HANDOFF.md"
