@@ -281,7 +281,7 @@ def measured(tmp_path):
     effect = random.normal(size=(WORDS, WORDS)).astype(np.float32)
     found = Proof(None, HeldOut("given", [IDS], [], []), tmp_path / "rows.f32", WORDS)
     found.fill(Table(base + effect))
-    found.fill_base(Table(base))
+    found.fill(Table(base), found.base_path)
 
     def measure(share, noise=0.0):
         drawn = noise * np.random.default_rng(1).normal(size=base.shape).astype(np.float32)
