@@ -70,6 +70,7 @@ class Launch(Report):
             yield "plan_hash", self.plan_hash
             yield "warnings", self.warnings
             yield "plan", self._plan or self.plan
+            yield "export", self.plan.get("export") if self._plan else None
             if quoted := getattr(self._plan, "quoted", None):
                 yield "heading", getattr(self._plan, "heading", "")
                 yield "quoted", quoted

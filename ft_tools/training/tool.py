@@ -109,7 +109,10 @@ def _probed(request: GrpoRequest, plan: GrpoPlan) -> Launch:
     told = warning("probe_started", prompts=probe.PROMPTS, **limits)
     step = next_step("poll", {"run_id": run_id})
     shown = plan.model_dump(mode="json", include={"model", "rewards", "reward_test", "estimate"})
-    return Launch(plan_hash="", plan=shown, warnings=[told], run_id=run_id, next_steps=[step])
+    said = f"Measures {plan.model.name} first; the same call returns the plan after that."
+    return Launch(
+        summary=said, plan_hash="", plan=shown, warnings=[told], run_id=run_id, next_steps=[step]
+    )
 
 
 def _advised(task: Task, request: SftRequest | DpoRequest | GrpoRequest) -> LaunchAdvice | None:

@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError
 
 from ft_tools.concise import MAX_CHARS
 from ft_tools.contract import EMPTY, Report, Request, compact, complaints
+from ft_tools.explain.request import ExplainRequest
+from ft_tools.explain.tool import explain
 from ft_tools.tools import TOOLS
 from mcp_server.schemas import input_schema
 from tests.protocol.calls import GOOD, RUN_ID
@@ -60,6 +62,8 @@ async def test_a_good_call_returns_a_concise_report_and_a_detailed_one_that_pars
     content = result.structured_content
     assert [key for key, value in content.items() if value in EMPTY] == []
     assert content.get("summary") or name == "explain"
+    for topic in content.get("reasons", []):
+        assert explain(ExplainRequest(topic=topic)).passages[0].id == topic
     spec = TOOLS[name]
     quoted = sum(len(json.dumps(content.get(key))) for key in QUOTED)
     assert len(result.content[0].text) - quoted < MAX_CHARS + 200
