@@ -25,8 +25,6 @@ SHORT_SPLIT = 0.5
 """Of the validation examples that were wanted; with fewer, the report says why."""
 MOST_ABOUT = 5
 """Sentences about the sheets and headers of a folder's files."""
-MAX_CONCISE_TOKENS, MIN_CONCISE_FINDINGS = 1900, 3
-"""What a concise report may cost an agent, and the findings that it has anyway. Judgement."""
 
 
 def perform(request: AuditRequest, methods: Methods | None = None) -> AuditReport:

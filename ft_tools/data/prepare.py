@@ -310,7 +310,7 @@ def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> Prepar
         contradictions=lines_of(ledger, rows.undecided or rows.groups),
         num_contradictions=len(rows.groups),
         num_undecided=len(rows.undecided),
-        findings=findings[: count_findings.MAX_CONCISE_FINDINGS],
+        findings=findings,
         assumptions=list(_notes(request, rows)),
     )
 

@@ -114,7 +114,7 @@ class AuditReport(Report):
 
     CONCISE = (
         *("summary", "verdict", "run_id", "outputs", "reasons", "findings", "tokens"),
-        *("removed_by", "duplicates", "detected_format", "num_findings"),
+        *("removed_by", "duplicates", "detected_format"),
     )
 
     verdict: Verdict = Field(description="pending: poll run_id with get_run.")

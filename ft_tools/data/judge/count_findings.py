@@ -11,7 +11,6 @@ from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest, PrepareRequest
 
-MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
 MOST_COLUMNS = 20
 # Below these shares a finding is milder: template code has braces, and a few refusals are usual.
