@@ -66,8 +66,10 @@ def test_a_damaged_file_is_reported_and_hides_no_other_run(workspace, run_dir, d
     assert shown.result is None
     assert [health.signal for health in shown.health] == ["damaged_report"]
     (run_dir / "run.json").write_bytes(data)
-    states = {line.run_id: line.state for line in get_run(RunRequest()).runs}
+    listed = get_run(RunRequest())
+    states = {line.run_id: line.state for line in listed.runs}
     assert states == {RUN_ID: "failed", good.name: "succeeded"}
+    assert listed.spent.never_evaluated == [good.name]
     with pytest.raises(BadData, match="is damaged"):
         get_run(RunRequest(run_id=RUN_ID))
 

@@ -24,13 +24,6 @@ def spent():
     return get_run(RunRequest()).spent
 
 
-def test_an_empty_workspace_has_spent_nothing(workspace):
-    assert get_run(RunRequest()).total == 0
-    assert spent().model_dump() == {
-        "gpu_hours": 0, "cpu_hours": 0, "endpoint_usd": 0, "never_evaluated": [],
-    }  # fmt: skip
-
-
 def test_hours_count_every_attempt_and_device(workspace):
     add_run(workspace, "sft", 1, done(2, earlier_seconds=HOUR), device="cpu")
     add_run(workspace, "dpo", 2, done(1), device="cuda", num_slots=4)
@@ -62,10 +55,3 @@ def test_models_without_an_evaluation_are_named_and_measured_or_merged_ones_are_
     merged = add_run(workspace, "ship", 14, done(0), {"source": runs[3]})
     add_run(workspace, "evaluate", 15, done(0), {"model": f"{merged}/artifacts/model"})
     assert spent().never_evaluated == [runs[4], runs[2]]
-
-
-def test_a_damaged_run_is_left_out_of_the_sum(workspace):
-    run_dir = add_run(workspace, "sft", 1, done(1), device="cpu")
-    add_run(workspace, "sft", 2, done(1), device="cpu")
-    (run_dir / "run.json").write_text("{")
-    assert spent().cpu_hours == 1.0
