@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +40,10 @@ class KnownPrice(Price):
 class AskingPlan(BaseModel):
     """What would be asked of the teacher."""
 
+    CONCISE: ClassVar[tuple[str, ...]] = (
+        *("sent_to", "num_prompts", "num_requests", "num_known", "price", "most_usd", "budget"),
+        *("forecast", "judges"),
+    )
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     teacher: str = Field(description="Name at the endpoint, or model.")

@@ -64,6 +64,8 @@ class Estimate(Report):
 class Forecast(Report):
     """What the requests that are left will take, from a pilot."""
 
+    CONCISE = ("kept", "completion_tokens", "usd", "usd_spent")
+
     pilot_run: str
     num_pilot_prompts: int
     kept: Estimate = Field(description="Rows that pass the checks, those of the pilot included.")

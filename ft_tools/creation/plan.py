@@ -53,14 +53,6 @@ class CreatePlan(Plan):
             "price": {"source"},
         },
     }
-    UNSHOWN: ClassVar[Mapping[str, Any]] = {
-        **dict.fromkeys(("files_sha256", "is_open"), True),
-        "asking": {
-            **dict.fromkeys(("key", "pilot_key", "reused_from", "model", "judge_fraction"), True),
-            "forecast": {"seconds", "num_pilot_prompts"},
-        },
-        "terms": {"__all__": {"note", "read"}},
-    }
 
     kind: str
     pilot: bool = Field(False, description="A few prompts, to know yield and price of the rest.")

@@ -39,8 +39,6 @@ class Plan(Report):
 
     MACHINE: ClassVar[Mapping[str, Any]] = {}
     """As pydantic takes fields to exclude; the hash does not cover them."""
-    UNSHOWN: ClassVar[Mapping[str, Any]] = {}
-    """Fields that say nothing to a caller, such as hashes of files, in the same form."""
 
     @property
     def summary(self) -> str:
@@ -98,8 +96,7 @@ def launch(
     Raises:
         PlanChanged: The data, the model or the arguments changed since the plan was shown.
     """
-    unshown: Any = dict.fromkeys(SHOWN_BESIDE, True) | dict(plan.UNSHOWN)
-    shown = plan.model_dump(mode="json", exclude=unshown)
+    shown = plan.model_dump(mode="json", exclude=SHOWN_BESIDE)
     digest = plan_hash(request, plan)
     found = Launch(summary=plan.summary, plan_hash=digest, plan=shown, warnings=warnings)
     found._plan = plan

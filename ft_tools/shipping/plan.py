@@ -43,12 +43,6 @@ class ShipPlan(Plan):
         ("runs_on", "disk_bytes", "bytes_by_folder", "ram_bytes", "duration"), True
     )
 
-    UNSHOWN: ClassVar[Mapping[str, Any]] = {
-        **dict.fromkeys(("base_config_sha256", "bytes_by_folder"), True),
-        "adapter": {"sha256"},
-        "measured_as": {"json_schema_sha256"},
-    }
-
     source: str
     name: str = Field(description="Used in file names.")
     base_model: str = Field(description="As requested, or as the run recorded it.")

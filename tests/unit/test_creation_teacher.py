@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from ft_tools.concise import concise
 from ft_tools.creation.pilots import kept_of, total_of
+from ft_tools.creation.request import CreateRequest
 from ft_tools.endpoints import client
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.origin import row_hash
@@ -67,6 +69,9 @@ def test_a_pilot_is_planned_first_and_its_answers_are_never_asked_for_again(work
         assert step.arguments["source"] == "sums.jsonl"
         directory_done(workspace, PILOT, pilot)
         launch, report = run_here(workspace, WHOLE, **arguments)
+    shown = concise(launch, "create_dataset", CreateRequest(**arguments))
+    assert "shortened" not in shown
+    assert len(json.dumps(shown)) < 2400
     plan = launch.plan
     assert not plan["pilot"]
     assert plan["asking"]["num_known"] == 20
