@@ -57,6 +57,10 @@ def test_speakers_without_a_role_are_refused_with_how_often_they_speak(workspace
     (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
     with pytest.raises(BadInput, match=r"lacks 1 speakers \(bot 20\)"):
         prepare({"turns": TURNS | {"roles": {"agent": "assistant", "end-user": "user"}}})
+    # A key of the text that is misspelt hides no speakers.
+    wrong = {"text": "bodi", "roles": {"agent": "assistant"}}
+    with pytest.raises(BadInput, match=r"lacks 2 speakers .*'bodi'"):
+        prepare({"turns": TURNS | wrong})
     made = prepare({"turns": TURNS | {"roles": {"agent": "assistant", "*": "user"}}})
     assert made.counts == {"train": 20}
 

@@ -33,6 +33,9 @@ class Joining:
     """Reason -> turns that are part of no conversation."""
     unknown: "Counter[str]" = field(default_factory=Counter)
     """Speaker without a role -> turns."""
+    silent: "Counter[str]" = field(default_factory=Counter)
+    """The same of turns without text: where none has any, the key of the text is wrong."""
+    has_text: bool = False
     roles: dict[str, str] = field(default_factory=dict)
     """Speaker -> who that is, where another list says it."""
     speakers: set[str] = field(default_factory=set)
@@ -50,13 +53,10 @@ class Joining:
 
     def problems(self) -> list[str]:
         """Return what is wrong if there are speakers whose role nobody named."""
-        if not self.unknown:
-            return []
+        unknown = self.unknown if self.has_text else +self.silent
         of_list = " that are in the list of role_from" if self.roles else ""
-        listed = counted(self.unknown)
-        return [
-            note("speakers_without_role", count=len(self.unknown), listed=listed, of_list=of_list)
-        ]
+        fields = {"count": len(unknown), "listed": counted(unknown), "of_list": of_list}
+        return [note("speakers_without_role", **fields)] if unknown else []
 
 
 class _Turn(NamedTuple):
@@ -179,6 +179,8 @@ def _made(
             said.append({"role": LOST, "content": ""})
             lost.add("user")
         why = turn.why or ("" if turn.said else "without text")
+        joining.has_text |= bool(turn.said)
+        joining.silent[turn.speaker] += turn.role is None and why == "without text"
         if not why and turn.role == LEAVE_OUT:
             why = "of speakers that are left out"
         if why:
