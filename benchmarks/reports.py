@@ -8,8 +8,7 @@ of o200k_base (with bpe-openai; else a token for 2.9 characters). Quoted rows co
 
 import argparse
 import json
-from collections import defaultdict
-from itertools import chain
+from collections import ChainMap, defaultdict
 from statistics import median
 from typing import Any
 
@@ -36,12 +35,13 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true", help="also the cases that train")
     parser.add_argument("--show", default="", metavar="TOOL", help="print a tool's reports")
     given = parser.parse_args()
-    sizes = defaultdict[str, list[tuple[int, int]]](list)
+    sizes = defaultdict[str, dict[str, tuple[int, int]]](dict)
 
     def observe(tool: str, request: BaseModel, report: BaseModel) -> None:
         content: dict[str, Any] = presented(report, tool, request)
         size = size_of(content), size_of(compact(report))
-        sizes[tool].append(size)
+        # Of a run that was waited for, the last report.
+        sizes[tool][request.model_dump_json()] = size
         if tool == given.show:
             print(size, json.dumps(content, indent=1), sep="\n")
 
@@ -53,8 +53,8 @@ def main() -> None:
                 print(case.id, str(found)[:150])
     print("| tool | reports | median tokens | most | detailed, median | most |")
     print("|---|---|---|---|---|---|")
-    for tool, rows in [*sorted(sizes.items()), ("all", list(chain(*sizes.values())))]:
-        concise, detailed = zip(*rows, strict=True)
+    for tool, rows in [*sorted(sizes.items()), ("all", ChainMap(*sizes.values()))]:
+        concise, detailed = zip(*rows.values(), strict=True)
         print(
             f"| {tool} | {len(rows)} | {median(concise):.0f} | {max(concise)} "
             f"| {median(detailed):.0f} | {max(detailed)} |"

@@ -35,8 +35,8 @@ class TrainingRunReport(Report):
     METRICS: ClassVar[Mapping[str, str]] = {}
     """Field of the report -> the metric whose last value it is."""
     CONCISE: ClassVar[tuple[str, ...]] = (
-        *("summary", "diagnosis", "health", "artifact", "first_loss", "train_loss"),
-        *("validation_loss", "best_step", "stopped_early", "attempts", "data"),
+        *("summary", "first_loss", "train_loss", "validation_loss", "best_step", "artifact"),
+        *("diagnosis", "health", "stopped_early", "attempts", "data"),
     )
 
     artifact: str = Field(description="Folder with the adapter or the model, and its tokenizer.")
