@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ft_tools.contract import Report
 from ft_tools.creation.findings import refusal
@@ -46,15 +46,12 @@ UNMEASURED = {
 MARKS = {"good": True, "bad": False}
 
 
-Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]
-
-
 class Estimate(Report):
     """A number, and its 95% interval."""
 
-    likely: Rounded
-    low: Rounded
-    high: Rounded
+    likely: float
+    low: float
+    high: float
 
     def plus(self, more: float) -> "Estimate":
         """Return it with a known number added."""
@@ -145,7 +142,7 @@ class Earlier:
             completion_tokens=tokens,
             usd=usd.plus(judge_usd) if is_priced else None,
             seconds=seconds.plus(judge_seconds),
-            usd_spent=round(spent, 6) if is_priced else None,
+            usd_spent=spent if is_priced else None,
         )
         return forecast, judge_usd / (usd.likely + judge_usd) if judge_usd else 0.0
 

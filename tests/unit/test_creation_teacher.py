@@ -625,7 +625,7 @@ def test_a_plan_whose_replies_are_known_takes_what_its_judge_takes(workspace, qu
     assert plan["asking"]["num_known"] == plan["asking"]["num_requests"] == 60
     # 40 rows are to be judged, four at a time.
     assert plan["duration"]["low_seconds"] >= 40 * 0.02 / 4
-    assert plan["asking"]["forecast"]["usd"]["likely"] == pytest.approx(2 * judge.usd, rel=1e-3)
+    assert plan["asking"]["forecast"]["usd"]["likely"] == pytest.approx(2 * judge.usd)
     assert plan["asking"]["forecast"]["kept"]["likely"] == 60
 
 

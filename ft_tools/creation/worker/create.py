@@ -65,8 +65,7 @@ def work(session: Session) -> CreateReport:
         made = rows_of(session, plan, asking, prompts, replies)
         spent = spent_in(session.run_dir / CALLS)
         made.num_calls = len(spent)
-        usd = round(sum(spent.values()), 6)
-        made.usd = usd if is_priced(request, plan.asking.price) else None
+        made.usd = sum(spent.values()) if is_priced(request, plan.asking.price) else None
     if test is not None:
         _drop_leaks(session, test, request.test_similarity, made)
     return _report(session, request, plan, made)
