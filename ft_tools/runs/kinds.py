@@ -15,8 +15,8 @@ class KindOfRun(NamedTuple):
 
 ROWS: dict[Kind, tuple[str, ...]] = {
     "sft": ("launch_sft", "training.worker.sft", "training.report:SftRunReport"),
-    "dpo": ("launch_dpo", "training.worker.dpo", "training.report:DpoRunReport"),
-    "kto": ("launch_dpo", "training.worker.kto", "training.report:KtoRunReport"),
+    "dpo": ("launch_dpo", "training.worker.dpo", "training.report:PreferenceRunReport"),
+    "kto": ("launch_dpo", "training.worker.dpo", "training.report:PreferenceRunReport"),
     "grpo": ("launch_grpo", "training.worker.grpo", "training.report:GrpoRunReport"),
     "grpo_probe": ("", "training.worker.grpo_probe", "training.grpo.probe:ProbeReport"),
     "ship": ("merge_and_quantize", "shipping.worker.ship", "shipping.report:ShipReport"),

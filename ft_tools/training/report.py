@@ -108,13 +108,14 @@ class SftRunReport(TrainingRunReport):
     )
 
 
-class DpoRunReport(TrainingRunReport):
-    """What a preference run did."""
+class PreferenceRunReport(TrainingRunReport):
+    """What a run on pairs (DPO), or on marked answers (KTO), did."""
 
     METRICS = MappingProxyType(
         {
             "reward_accuracy": "rewards/accuracies",
             "reward_margin": "rewards/margins",
+            "validation_margin": "eval_rewards/margins",
             "chosen_reward": "rewards/chosen",
         }
     )
@@ -123,27 +124,10 @@ class DpoRunReport(TrainingRunReport):
         None, description="Last logged fraction of pairs whose chosen answer has the higher reward."
     )
     reward_margin: float | None = Field(
-        None, description="Last logged mean reward of chosen minus rejected answers."
-    )
-    chosen_reward: float | None = Field(None, description="Last logged mean reward.")
-
-
-class KtoRunReport(TrainingRunReport):
-    """What a run on marked answers did."""
-
-    METRICS = MappingProxyType(
-        {
-            "reward_margin": "rewards/margins",
-            "validation_margin": "eval_rewards/margins",
-            "chosen_reward": "rewards/chosen",
-        }
-    )
-
-    reward_margin: float | None = Field(
-        None, description="Last logged mean reward of good minus bad answers."
+        None, description="Last logged mean reward of chosen, or good, minus other answers."
     )
     validation_margin: float | None = Field(None, description="The same of held-out answers.")
-    chosen_reward: float | None = Field(None, description="Last logged mean reward of good ones.")
+    chosen_reward: float | None = Field(None, description="Last logged mean reward of chosen ones.")
 
 
 class GrpoRunReport(TrainingRunReport):

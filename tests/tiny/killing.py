@@ -18,9 +18,9 @@ import torch
 
 from ft_tools.runs.processes.worker_session import main
 from ft_tools.runs.state import directory
-from ft_tools.training.worker import dpo, grpo, kto, sft
+from ft_tools.training.worker import dpo, grpo, sft
 
-WORK = {"sft": sft.work, "dpo": dpo.work, "kto": kto.work, "grpo": grpo.work}
+WORK = {"sft": sft.work, "dpo": dpo.work, "kto": dpo.work, "grpo": grpo.work}
 ATTEMPT_SECONDS = 600.0
 
 

@@ -13,7 +13,7 @@ from ft_tools.training import samples
 from ft_tools.training.plan import plan_kto
 from ft_tools.training.request import DpoRequest
 from ft_tools.training.tool import launch_dpo
-from ft_tools.training.worker import kto
+from ft_tools.training.worker import dpo
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -44,7 +44,7 @@ def request_(workspace, tiny_model_in):
 
 def test_margins_rise_on_held_out_marks(request_):
     session = prepared(request_, "whole")
-    report = kto.work(session)
+    report = dpo.work(session)
     rows = directory.read_metrics(session.run_dir)
     margins = [row["eval_rewards/margins"] for row in rows if "eval_rewards/margins" in row]
     assert margins[-1] > margins[0] > -0.01
@@ -79,5 +79,5 @@ def test_a_plan_shows_weights_for_unbalanced_marks_and_counts_the_tokens(request
 def test_the_exported_script_trains_on_the_same_marks_bit_for_bit(request_, tmp_path):
     few = {"training": {**QUICK, "max_steps": 4}, "peft": {"r": 4, "lora_dropout": 0.1}}
     session = prepared(request_.model_copy(update=few), "export")
-    report = kto.work(session)
+    report = dpo.work(session)
     assert same_bits(weights_of(report.artifact), weights_of_script(session, tmp_path))

@@ -1,21 +1,22 @@
-"""Preference training (DPO): `python -m ft_tools.training.worker.dpo RUN_DIR`; KTO builds on it."""
+"""Preference training (DPO, KTO): `python -m ft_tools.training.worker.dpo RUN_DIR`."""
 
+import random
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets import Dataset, Features, Json, Value
 from transformers import Trainer
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from ft_tools.formats.formats import num_shared
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.training.checks.learnable import Tally, require_answers
-from ft_tools.training.report import DpoRunReport, TrainingRunReport
+from ft_tools.training.report import PreferenceRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.training_plan import DpoPlan
+from ft_tools.training.training_plan import DpoPlan, KtoPlan
 from ft_tools.training.worker import loading, ranks_agree, tokenizing
 from ft_tools.training.worker.work import Training
 
@@ -23,6 +24,7 @@ from ft_tools.training.worker.work import Training
 class Preference(Training):
     """Answers of which some are made likelier and others less likely; TRL tokenizes them."""
 
+    report_type = PreferenceRunReport
     fields: ClassVar[tuple[str, ...]]
     answers: ClassVar[tuple[str, ...]]
     """Columns of answers as tokens; the first is of those that are made likelier."""
@@ -104,7 +106,6 @@ class Pairs(Preference):
     """
 
     plan_type = DpoPlan
-    report_type = DpoRunReport
     config, base_trainer = DPOConfig, DPOTrainer
     fields = ("prompt", "chosen", "rejected")
     answers = ("chosen_ids", "rejected_ids")
@@ -120,9 +121,27 @@ class Pairs(Preference):
         return row | {"prompt": chosen[:shared], **answers}
 
 
+class Marks(Preference):
+    """Single answers, marked good or bad."""
+
+    plan_type = KtoPlan
+    config, base_trainer = KTOConfig, KTOTrainer
+    fields = ("prompt", "completion")
+    answers = ("completion_ids",)
+
+    def prepared(self, rows: list[Example]) -> list[Example]:
+        """Order the rows by the seed.
+
+        TRL keeps the file's order, and compares each answer with the one before it: files are often
+        sorted by their marks.
+        """
+        random.Random(self.plan.training["seed"]).shuffle(rows)
+        return [row | {"label": bool(row["label"])} for row in rows]
+
+
 def work(session: Session) -> TrainingRunReport:
-    """Carry out a run on pairs."""
-    return Pairs(session).work()
+    """Carry out a run on preferences."""
+    return (Marks if session.info.kind == "kto" else Pairs)(session).work()
 
 
 if __name__ == "__main__":
