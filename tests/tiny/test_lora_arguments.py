@@ -16,18 +16,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 CASES = [
-    {"model": "meta-llama/Llama-3.1-8B"},
     {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 3060", "num_examples": 400},
-    {"model": "Qwen/Qwen2.5-7B", "goal": "preference", "gpu": "A100-80GB"},
     {"model": "Qwen/Qwen2.5-1.5B", "goal": "reasoning", "method": "full", "gpu_memory_gib": 80},
     {"model": "google/gemma-2-2b", "goal": "preference", "method": "full", "gpu": "H100-80GB"},
-    {
-        "model": "mistralai/Mistral-7B-v0.3",
-        "goal": "domain",
-        "num_examples": 300_000,
-        "mean_completion_tokens": 500,
-        "gpu": "A100-80GB",
-    },
 ]
 
 

@@ -43,11 +43,6 @@ def test_without_a_gain_a_run_is_told_apart_from_one_that_games_its_reward():
     assert (nothing.id, gamed.id) == ("nothing_gained", "gamed")
 
 
-def test_one_evaluation_says_nothing():
-    assert held_out.gained(evaluations(0.2), None) is None
-    assert held_out.diagnose([], None) == []
-
-
 def test_a_step_that_was_made_again_counts_once(tmp_path):
     held_out.keep(tmp_path, 0, {0: [0.0], 1: [1.0, 0.0]})
     held_out.keep(tmp_path, 4, {0: [0.0], 1: [0.0]})

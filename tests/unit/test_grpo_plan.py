@@ -76,10 +76,6 @@ SOUND = {
     "number": (sums, [NUMBER]),
     "label": (tickets, [{"kind": "equals"}]),
     "values of JSON": (objects, [VALUES]),
-    "values beside the form": (
-        objects,
-        [VALUES, {"kind": "lacks", "texts": ["sorry"], "weight": 0.2}],
-    ),
     "label in a form": (
         tickets,
         [{"kind": "equals", "extract": {"pattern": "team: (.*)"}, "weight": 2},
@@ -96,7 +92,6 @@ FLAWED = {
     "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
     "one label in most rows": (mostly_other, [{"kind": "equals"}], "most_common"),
     "a number that all rows have": (shares, [NUMBER], "other_answer"),
-    "every label of a column": (reasons, [{"kind": "contains", "texts": "team"}], "every_label"),
     "form outweighs": (
         sums,
         [NUMBER, {"kind": "pattern", "pattern": "[0-9]+", "weight": 3}],
@@ -107,11 +102,6 @@ FLAWED = {
         sums,
         [{"kind": "number", "reference": "answer", "extract": {"pattern": "([0-9]+)"}}],
         "sign_changed",
-    ),
-    "anything short": (
-        sums,
-        [NUMBER, {"kind": "lacks", "texts": ["sorry"], "weight": 2}],
-        "prompt_copied",
     ),
 }
 
@@ -279,7 +269,6 @@ def test_a_model_that_earns_nothing_is_refused_and_can_be_accepted(rewards, trun
         (SOLVED, 3, ["probe_cut"]),
         # Eight prompts without a right answer leave up to a third that has one.
         (NEVER[:8], 0, ["probe_undecided"]),
-        (NEVER[:8], 10, ["probe_cut", "probe_undecided"]),
     ],
 )
 def test_what_a_probe_warns_of(rewards, truncated, warned):

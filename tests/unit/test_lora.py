@@ -45,20 +45,6 @@ def test_the_rank_rises_when_the_data_has_more_tokens_than_the_adapter_parameter
 # --- learning rate --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("goal", "method", "rate"),
-    [
-        ("instruction", "lora", 3.3e-4),
-        ("instruction", "qlora", 3.3e-4),
-        ("instruction", "full", 3.3e-5),
-        ("preference", "lora", 5e-6),
-        ("preference", "full", 5e-7),
-    ],
-)
-def test_the_learning_rate_follows_task_and_method(goal, method, rate):
-    assert suggest(goal=goal, method=method).training["learning_rate"] == rate
-
-
 # The best of five rates at the highest rank of the published sweep; rates beside it in the grid are
 # a factor of three away. Source: lr.sft_lora.
 SWEEP = {2048: 1e-3, 3072: 1e-3, 4096: 3e-4, 8192: 3e-4}

@@ -19,21 +19,15 @@ CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
 REFUSED = [
     # A value outside the limits, of another type, or none of the known words.
     ("peft", {"r": -1}, "1 to 1024"),
-    ("peft", {"r": 8.5}, "an integer"),
     ("peft", {"use_dora": "yes"}, "true or false"),
-    ("peft", {"target_modules": 5}, "a string or a list"),
     ("peft", {"target_modules": [5]}, "target_modules.0"),
     ("peft", {"modules_to_save": "lm_head"}, '["lm_head"]'),
-    ("peft", {"bias": "some"}, "'lora_only'"),
     ("peft", {"arrow_config": {}}, "must be None"),
-    ("training", {"learning_rate": "fast"}, "a number"),
     ("training", {"learning_rate": True}, "a number"),
     ("training", {"eval_steps": 0.1}, "whole steps"),
-    ("training", {"eval_steps": 2.5}, "not a whole number"),
     ("training", {"adam_beta2": 1.0}, "0.999 is usual"),
     ("training", {"optim": "adamw_troch"}, "did you mean 'adamw_torch'"),
     ("training", {"loss_type": "ipo"}, "'dft'"),
-    ("training", {"report_to": [["trackio"]]}, "report_to.0"),
     ("training", {"report_to": ["smoke-signals"]}, "tensorboard"),
     ("training", {"model_init_kwargs": '{"dtype": "bfloat16"}'}, "an object"),
     ("training", {"model_init_kwargs": {"device_map": "auto"}}, "attn_implementation"),
@@ -41,7 +35,6 @@ REFUSED = [
     # An optimizer or a scheduler that lacks an argument.
     ("training", {"optim": "galore_adamw"}, "optim_target_modules"),
     ("training", {"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr or min_lr_rate"),
-    ("training", {"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
     (
         "training",
         {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "no"},
@@ -51,7 +44,6 @@ REFUSED = [
     ("training", {"learning_rat": 1e-4}, "nearest: learning_rate"),
     ("training", {"beta": 0.1}, "has no 'beta'"),
     ("training", {"max_seq_length": 512}, "`max_length`"),
-    ("peft", {"lora_rank": 8}, "`r`"),
     ("training", {"output_dir": "here"}, "its own directory"),
     ("training", {"trust_remote_code": True}, "never executed"),
     ("training", {"metric_for_best_model": "eval_accuracy"}, "'eval_loss'"),

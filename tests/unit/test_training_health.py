@@ -49,7 +49,6 @@ EDGES = [
     ("first_loss", "sft", {"loss": [0.09]}, {"loss": [0.1]}),
     # Only what rises twice, by more than evaluations differ by, without better answers.
     ("overfitting", "sft", RISES, {"loss": TRAINED, "eval_loss": [1.0, 1.01, 1.02]}),
-    ("overfitting", "sft", RISES, {"loss": TRAINED, "eval_loss": [1.0, 1.2, 1.1]}),
     ("overfitting", "sft", RISES, RISES | {"eval_mean_token_accuracy": [0.9, 0.92, 0.95]}),
     ("overfitting", "sft", RISES, {"loss": [1e-5] * 4, "eval_loss": [1e-4, 2e-4, 4e-4]}),
     ("gradient_norm", "sft", {"grad_norm": [101.0] * 3}, {"grad_norm": [1.0, 101.0, 101.0]}),
@@ -76,21 +75,18 @@ FLAT, FOLLOWS = [0.2] * 5, [0.2, 0.2, 0.3, 0.3, 0.3]
 # Of a reinforcement run: signal, rows that give it, rows at the edge that do not.
 REINFORCED = [
     ("no_reward", {**ALIKE, "reward": [0.0] * 20}, {**ALIKE, "reward": [0.0] * 19}),
-    ("no_reward", {**ALIKE, "reward": [0.02] * 20}, {**ALIKE, "reward": [0.03] * 20}),
     ("all_solved", {**ALIKE, "reward": [0.97] * 10}, {**MIXED, "reward": [0.97] * 10}),
     (
         "no_spread", {**ALIKE, "reward": [0.5] * 20},
         {"zero_spread_fraction": [0.8] * 20, "reward": [0.5] * 20},
     ),
     ("little_spread", {"zero_spread_fraction": [0.51] * 10}, {"zero_spread_fraction": [0.5] * 10}),
-    ("no_gradient", {**MIXED, "grad_norm": [0.0] * 10}, {**ALIKE, "grad_norm": [0.0] * 10}),
     ("no_gradient", {**MIXED, "grad_norm": [0.0] * 10}, {**MIXED, "grad_norm": [0.0] * 9 + [1e-9]}),
     ("gamed", {"reward": RISING, "eval_reward": FLAT}, {"reward": RISING, "eval_reward": FOLLOWS}),
     (
         "gamed", {"reward": RISING, "eval_reward": FLAT},
         {"reward": [0.2] * 10 + [0.29] * 10, "eval_reward": FLAT},
     ),
-    ("gamed", {"reward": RISING, "eval_reward": FLAT}, {"reward": RISING, "eval_reward": FLAT[:4]}),
     (
         "part_traded",
         {"rewards__form__mean": FULL, "rewards__number__mean": [0.4] * 10 + [0.29] * 10},
