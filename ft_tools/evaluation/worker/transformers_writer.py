@@ -8,6 +8,7 @@ from typing import Any
 
 import llguidance.hf
 import torch
+from jinja2 import TemplateError
 from llguidance import LLTokenizer
 from peft import PeftModel
 
@@ -75,8 +76,11 @@ class TransformersWriter:
         """Return the template's switch where it opens an answer as one is trained: no thought."""
         off, talk = {"enable_thinking": False}, [{"role": "user", "content": "?"}]
         write = partial(self.tokenizer.apply_chat_template, tokenize=False)
-        whole = str(write([*talk, {"role": "assistant", "content": "!"}]))
-        return off if whole.startswith(write(talk, add_generation_prompt=True, **off)) else {}
+        # A template that does not take so short a talk says nothing of thoughts.
+        with contextlib.suppress(TemplateError):
+            whole = str(write([*talk, {"role": "assistant", "content": "!"}]))
+            return off if whole.startswith(write(talk, add_generation_prompt=True, **off)) else {}
+        return {}
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text that is rendered already; the special tokens in it are special."""
