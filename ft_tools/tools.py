@@ -111,7 +111,7 @@ TOOLS = {
     ),
     "suggest_lora_config": Tool(
         "Suggest a configuration",
-        "ft_tools.lora.tool:suggest_lora_config",
+        "ft_tools.training.suggestion:suggest_lora_config",
         LoraRequest,
         "reads",
         ("model", "dataset", "goal", "gpu"),

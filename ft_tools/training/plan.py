@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from ft_tools import workspace
 from ft_tools.formats.training_rows import DatasetFacts, survey
 from ft_tools.formats.trl_formats import Task
-from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.estimates import present_load
 from ft_tools.runs.hardware import device_slots
@@ -19,6 +18,7 @@ from ft_tools.training.plan_warnings import plan_warnings
 from ft_tools.training.preflight import PreflightResult, question_of
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.settings import resolved_arguments, settle
+from ft_tools.training.suggestion import shape_of_data
 from ft_tools.training.token_counts import count_tokens
 from ft_tools.training.training_plan import DpoPlan, Estimate, KtoPlan, SftPlan, TrainingPlan
 from ft_tools.training.validation_split import hold_out

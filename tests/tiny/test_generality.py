@@ -12,9 +12,9 @@ from peft import LoraConfig, get_peft_model
 
 from ft_tools.errors import BadInput
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.adapter_targets import adaptable_arguments, peft_arguments
 from ft_tools.models.shape_of_model import shape_of_config
+from ft_tools.training.suggestion import suggest_lora_config
 from tests.tiny.sizes import SIZES
 
 pytestmark = [

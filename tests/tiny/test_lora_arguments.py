@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import DPOConfig, SFTConfig
 
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.training.suggestion import suggest_lora_config
 
 pytestmark = [
     pytest.mark.tiny,

@@ -12,11 +12,11 @@ from ft_tools.lora import choices
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import dtype_of
-from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.config import has_row
 from ft_tools.models.shape_of_model import shape_of
+from ft_tools.training.suggestion import suggest_lora_config
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 # The others are read off their classes, which takes a process: tests/tiny/test_generality.py.

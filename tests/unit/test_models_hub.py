@@ -8,12 +8,12 @@ import pytest
 
 from ft_tools.errors import BadInput, GatedModel, HubUnavailable, UnknownName
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models import hub
 from ft_tools.models.hub import OFFLINE_VARIABLES, PACKAGED
 from ft_tools.models.resolve import pinned, resolve_model, tokenizer_files
 from ft_tools.models.shape_of_model import shape_of
 from ft_tools.training.model_plan import source_of
+from ft_tools.training.suggestion import suggest_lora_config
 from tests.hub import COMMIT, CONFIG, LATER, serving
 
 RESOLVED = "/someone/new-model/resolve/main/config.json"

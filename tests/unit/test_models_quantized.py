@@ -6,10 +6,10 @@ import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.quantized import prequantized
+from ft_tools.training.suggestion import suggest_lora_config
 
 LLAMA = {
     "model_type": "llama",

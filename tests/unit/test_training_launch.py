@@ -18,7 +18,6 @@ from ft_tools.errors import (
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device
@@ -29,6 +28,7 @@ from ft_tools.training import plan_warnings
 from ft_tools.training.checks.memory import fastest_that_fits, host_memory, require_fit
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.suggestion import suggest_lora_config
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.launches import CONFIG, accepting, dpo, ids, planned, sft, started, write
 

@@ -1,4 +1,4 @@
-"""suggest_lora_config: method, adapter, quantization and training arguments, ready to pass on."""
+"""Method, adapter, quantization and training arguments for a model and its data."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,7 +8,7 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import choices
-from ft_tools.lora.dataset import AUDIT_ERRORS, read_data
+from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.report import LoraReport, Memory
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_length
@@ -17,11 +17,12 @@ from ft_tools.models.families import TRAITS
 from ft_tools.models.packing import FLASH, flash_packages, may_be_packed, takes_flash
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
-from ft_tools.models.shape_of_model import shape_of
 from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.reasons import reason
 
 STAND_IN = "train.jsonl"
+AUDIT_ERRORS = "audit_errors"
+"""Id of the reason that the dataset has errors."""
 # What launch_sft and launch_dpo choose themselves, by the device they find: what is named stays.
 CHOSEN_AT_LAUNCH = {
     "bf16",
@@ -35,19 +36,10 @@ CHOSEN_AT_LAUNCH = {
 }
 
 
-def suggest_lora_config(request: LoraRequest) -> LoraReport:
-    """Suggest the keyword arguments of PEFT, transformers and TRL.
-
-    Raises:
-        UnknownName: The model or the GPU is in no table.
-        NotFound: No such folder or run.
-
-    >>> report = suggest_lora_config(LoraRequest(model="meta-llama/Meta-Llama-3-8B"))
-    >>> report.peft["r"], report.trainable_params, f"{report.trainable_fraction:.2%}"
-    (16, 41943040, '0.52%')
-    """
-    shape = shape_of(request.model)
-    request, task, data, about_data = read_data(request)
+def suggest(
+    shape: ModelShape, request: LoraRequest, task: Task, data: DataShape, about_data: list[Reason]
+) -> LoraReport:
+    """Return settings for a model and the shape of its data, with the reasons about that."""
     targets = default_targets(shape)
     rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
     is_new = request.gpu is not None and dtype_of(request.gpu) == "bfloat16"

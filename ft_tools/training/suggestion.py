@@ -1,4 +1,4 @@
-"""What a named dataset holds, for suggest_lora_config: the same counts as a launch's plan."""
+"""suggest_lora_config: settings for what a named dataset holds, by the same counts as a launch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,10 @@ from ft_tools.formats.training_rows import (
 )
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
+from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.suggest import AUDIT_ERRORS, suggest
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.reasons import reason
 from ft_tools.training.checks.data_quality import audit_of_launch
 from ft_tools.training.model_plan import source_of
@@ -32,8 +35,21 @@ GOALS: Mapping[AnswerKind, Goal] = {
     "free": "instruction",
 }
 """Kind of the answers -> what is most likely wanted of them."""
-AUDIT_ERRORS = "audit_errors"
-"""Id of the reason that the dataset has errors."""
+
+
+def suggest_lora_config(request: LoraRequest) -> LoraReport:
+    """Suggest the keyword arguments of PEFT, transformers and TRL.
+
+    Raises:
+        UnknownName: The model or the GPU is in no table.
+        NotFound: No such folder or run.
+
+    >>> report = suggest_lora_config(LoraRequest(model="meta-llama/Meta-Llama-3-8B"))
+    >>> report.peft["r"], report.trainable_params, f"{report.trainable_fraction:.2%}"
+    (16, 41943040, '0.52%')
+    """
+    shape = shape_of(request.model)
+    return suggest(shape, *read_data(request))
 
 
 def shape_of_data(
