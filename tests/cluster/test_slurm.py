@@ -65,7 +65,7 @@ def running(run_id):
 def supervisor(run_id):
     """Find the process that looks after a run here."""
     argv = ["ft_tools.runs.processes.supervisor", str(run_dir_of(run_id))]
-    found = [p for p in psutil.process_iter() if p.cmdline()[-2:] == argv]
+    found = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-2:] == argv]
     (one,) = found
     return one
 
