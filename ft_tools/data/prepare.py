@@ -133,7 +133,7 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     _require_confirmed(request, digest)
     rows = _processed(request, tick)
     _require_confirmed(request, digest, _with_known_rows(digest, rows))
-    _require_training_rows(rows)
+    _require_training_rows(request, rows)
     folder = workspace.new_folder(request.output_dir)
     needed = 4 * sum(source.size_bytes for source in sources)
     require_space(folder.parent, needed, "the prepared files")
@@ -189,13 +189,13 @@ def _with_known_rows(digest: str, rows: ProcessedRows) -> str:
     return f"{digest}-{sha256(repr(known).encode()).hexdigest()[:8]}" if any(known) else digest
 
 
-def _require_training_rows(rows: ProcessedRows) -> None:
-    """Refuse a split that leaves nothing to train on.
+def _require_training_rows(request: PrepareRequest, rows: ProcessedRows) -> None:
+    """Refuse a split that leaves nothing to train on, but where all rows are the test part.
 
     Raises:
         BadInput: With what became of the rows, or the files that remember earlier test sets.
     """
-    if rows.counts.get("train"):
+    if rows.counts.get("train") or (request.is_test_only and rows.counts.get("test")):
         return
     if num_tested := len(rows.scan.tested):
         raise BadInput(note("test_rows_only", count=num_tested, forget=TO_FORGET))
@@ -262,8 +262,8 @@ def _shown(
     if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
         workspace.new_folder(request.output_dir)
     is_sample = len(rows.scan.ledger) == SHOWN_ROWS
-    if not is_sample and not rows.scan.tested:
-        _require_training_rows(rows)
+    if not is_sample:
+        _require_training_rows(mapped, rows)
     report = _report(mapped, digest, rows)
     notes = list(report.assumptions)
     if is_sample:
@@ -414,7 +414,8 @@ def _quote(text: str) -> str:
 def _after_writing(report: PrepareReport, made: Outputs) -> list[NextStep]:
     """Return the calls that follow once files are written."""
     if not made.num_train:
-        return []
+        tested = {"dataset": made.test}
+        return [next_step("measure_test_part", tested)] if made.num_test else []
     held_out = made.validation if made.num_validation else None
     checked = next_step("audit_prepared", {"path": made.train, "validation_path": held_out})
     if open_errors := [f for f in report.findings if f.severity == "error" and not f.removed]:

@@ -140,7 +140,7 @@ class PrepareRequest(FileRequest):
     )
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share for validation.")
     test_fraction: float | None = Field(
-        None, ge=0, lt=1, description="For the test part; null: enough."
+        None, ge=0, le=1, description="For the test part; 1: all rows; null: enough."
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
     near_duplicates: Literal["auto", "lexical", "off"] = Field(
@@ -157,6 +157,8 @@ class PrepareRequest(FileRequest):
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> "PrepareRequest":
+        if self.is_test_only:
+            return self
         if (held_out := self.validation_fraction + (self.test_fraction or 0)) >= 1:
             raise ValueError(
                 f"validation_fraction and test_fraction are {held_out:g} together, and nothing is "
@@ -172,6 +174,11 @@ class PrepareRequest(FileRequest):
         if sum(isinstance(rule, dict) for rule in self.rules) > 1:
             raise ValueError("contradictions has two objects: put the columns into one, in order")
         return self
+
+    @property
+    def is_test_only(self) -> bool:
+        """Return whether all rows are wanted as the test part."""
+        return self.test_fraction == 1
 
     @property
     def rules(self) -> list[Decision]:

@@ -1,5 +1,9 @@
 """What explain returns."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
 from pydantic import Field
 
 from ft_tools.contract import Report
@@ -14,6 +18,8 @@ class Passage(Report):
 
 class ExplainReport(Report):
     """The passages that fit a topic, best first."""
+
+    QUOTED: ClassVar[Mapping[str, str]] = MappingProxyType({"passages": ""})
 
     passages: list[Passage]
     more: list[str] = Field(default_factory=list, description="Topics of further passages.")

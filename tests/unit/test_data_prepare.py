@@ -184,6 +184,20 @@ def test_a_file_that_is_prepared_again_keeps_its_first_test_rows(workspace):
     assert set(asked(workspace, "train", "kto")).isdisjoint(asked(workspace, "test"))
 
 
+def test_rows_collected_as_a_test_are_all_tested_and_kept_out_of_training_elsewhere(workspace):
+    write(workspace / "exam.jsonl", map(row, range(60, 70)))
+    made = confirmed(ask(path="exam.jsonl", output_dir="exam", test_fraction=1))
+    assert made.counts == {"test": 10}
+    assert made.next_steps[0].arguments["dataset"] == made.outputs.test
+    # Nothing of them is left to train on, and the plan says so.
+    with pytest.raises(BadInput, match="earlier test sets"):
+        prepare_dataset(ask(path="exam.jsonl", output_dir="other"))
+    write(workspace / "d.jsonl", map(row, range(70)))
+    confirmed(ask(test_fraction=0))
+    assert set(asked(workspace, "test")) == set(asked(workspace, "test", "exam"))
+    assert set(asked(workspace, "train")).isdisjoint(asked(workspace, "test", "exam"))
+
+
 def test_a_plan_whose_earlier_test_part_is_gone_is_not_confirmed(workspace):
     write(workspace / "d.jsonl", map(row, range(80)))
     confirmed(ask(test_fraction=0.2))

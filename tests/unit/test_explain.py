@@ -8,6 +8,7 @@ import pytest
 
 import ft_tools
 from ft_tools import facts
+from ft_tools.concise import presented
 from ft_tools.errors import NotFound
 from ft_tools.explain.search import search
 from ft_tools.explain.sections import MAX_CHARS, sections
@@ -116,8 +117,11 @@ def test_words_that_no_section_has_find_nothing(query):
 
 
 @pytest.mark.parametrize("topic", ["launch_sft options", "evaluate", "data leaks", "validation"])
-def test_an_answer_fits_its_budget(topic):
-    assert sum(len(each.text) for each in explain(topic).passages) <= MOST_CHARS
+def test_an_answer_fits_its_budget_and_is_shown_whole(topic):
+    report = explain(topic)
+    assert sum(len(each.text) for each in report.passages) <= MOST_CHARS
+    shown = presented(report, "explain", TOOLS["explain"].request(topic=topic))
+    assert shown["passages"] == [each.model_dump() for each in report.passages]
 
 
 def test_a_topic_that_shares_no_word_with_anything_is_refused_with_known_ones():

@@ -103,6 +103,8 @@ def split(
     # Links what stays together.
     groups = groups_of(ledger, kept)
     test, trained = (_belonging_to(ledger, kept, rows) for rows in (tested, trained))
+    if shares.test == 1:
+        return Split(set(), {at for at in kept if at not in trained}, trained, None)
     validation: set[int] = set()
     bundles = by_wording(ledger, groups) if few_wordings else []
     held_out = HeldOut(_num_wordings(bundles)) if few_wordings else None
