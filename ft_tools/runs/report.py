@@ -85,8 +85,8 @@ class RunReport(Report):
         for name in self.QUOTED:
             yield name, getattr(self, name)
         if self.result is not None:
-            yield "result", result_of(self.kind, self.result)
             yield "report_html", self.report_html
+            yield "result", result_of(self.kind, self.result)
             return
         yield "phase", self.phase
         yield "health", self.health

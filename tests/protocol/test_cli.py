@@ -51,6 +51,14 @@ def test_a_launch_takes_the_model_and_then_the_dataset(tool, capsys):
     assert json.loads(capsys.readouterr().out)["plan_hash"]
 
 
+def test_quiet_prints_the_hash_to_confirm_and_then_the_folder_that_was_written(capsys, workspace):
+    argv = ["prepare-dataset", "data.jsonl", "--output-dir", "out", "--format", "quiet"]
+    assert cli.run(argv) == 0
+    (shown,) = capsys.readouterr().out.splitlines()
+    assert cli.run([*argv, "--confirm", shown]) == 0
+    assert capsys.readouterr().out.splitlines() == [shown, str(workspace / "out")]
+
+
 SFT = ["launch-sft", "model", "data.jsonl"]
 
 
