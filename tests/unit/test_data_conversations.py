@@ -85,7 +85,12 @@ def test_the_user_is_the_speaker_that_a_column_names_and_may_have_to_begin(works
     assert [[text for _, text in said(one)] for one in trained(workspace)] == [
         [f"Where is {at}?\n\nHello?", f"In hall {at}.\n\nYes."] for at in range(20) if at % 4 < 3
     ]
-    del turns["roles"]
+    # Of its first turn, not of any.
+    turns["first_turn"] = {"text": {"pattern": "[2-5][?]$"}}
+    other = mapping | {"turns": turns}
+    shown = prepare_dataset(PrepareRequest(path="d.jsonl", mapping=other))
+    assert shown.counts["starts_otherwise"] == 14
+    del turns["roles"], turns["first_turn"]
     with pytest.raises(BadInput, match=r"lacks 21 speakers \(a1 20"):
         prepare(mapping, "d.jsonl")
 

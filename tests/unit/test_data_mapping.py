@@ -187,6 +187,30 @@ def test_a_column_says_which_of_two_answers_is_chosen(workspace):
     assert shown.counts["dropped"] == 1
 
 
+def test_the_answer_with_the_higher_rating_is_chosen_and_a_list_is_kept_by_one_item(workspace):
+    rows = [
+        {
+            "q": f"Question {at}?",
+            "a": f"Yes {at}.",
+            "b": f"No {at}.",
+            "rated": {"a": at % 5, "b": "2,5" if at % 2 else 2},
+            "tags": ["new", "x"] if at % 10 else ["old"],
+        }
+        for at in range(100)
+    ]
+    write(workspace / "d.jsonl", rows)
+    higher = {"rated.a": "a", "rated.b": "b"}
+    mapping = {"prompt": "q", "chosen": {"higher": higher}, "keep": {"tags[]": "new"}}
+    made = prepare(mapping, test_fraction=0.0, validation_fraction=0.0)
+    # 2 against 2 is a tie; every tenth has the old tag alone.
+    assert made.counts == {"train": 80, "not_kept": 10, "not_marked": 10}
+    for one in lines(workspace, "train"):
+        at = int(one["prompt"][0]["content"].split()[1].rstrip("?"))
+        assert one["chosen"][0]["content"].startswith("Yes") == (at % 5 > 2)
+    other = mapping | {"keep": {"tags[]": "!=x"}}
+    assert prepare(other, output_dir="other").counts["not_kept"] == 90
+
+
 def test_several_answer_columns_are_one_json_object_in_the_types_of_their_values(workspace):
     rows = [
         row(at, team=("a", "b")[at % 2], level=str(at % 3), due=f"day {at}" if at % 4 else "")

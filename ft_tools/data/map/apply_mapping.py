@@ -169,4 +169,4 @@ def correction_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str:
     if better is None or is_empty(value) or is_one_of(value, better.as_given):
         return ""
     text = text_of_cell(value)
-    return text if fits(row, better.when, any) and text != text_answer(mapping, row) else ""
+    return text if fits(row, better.when) and text != text_answer(mapping, row) else ""

@@ -9,7 +9,7 @@ regular expression finds something.
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from operator import ge, gt, le, lt
@@ -219,20 +219,26 @@ def values_at(row: Row, name: str) -> list[Any]:
 
 
 def holds(row: Row, name: str, wanted: Sequence[Any]) -> bool:
-    """Return whether a column, or an item of its list, has one of some values; a blank one is "".
+    """Return whether a column has one of some values; a blank one is "".
 
-    >>> holds({"tags": ["a", "b"]}, "tags[]", ["b"]), holds({}, "tags[]", [""])
+    Of a list one item is enough, but all must be others than what `!=` names.
+
+    >>> holds({"tags": ["a", "b"]}, "tags[]", ["b"]), holds({"tags": ["a", "b"]}, "tags[]", ["!=b"])
+    (True, False)
+    >>> holds({}, "tags[]", [""]), holds({}, "tags[]", ["!=b"])
     (True, True)
     """
-    return any(is_one_of(value, wanted) for value in values_at(row, name) or [""])
-
-
-def fits(row: Row, choice: Condition, enough: Callable[[Iterable[bool]], bool] = all) -> bool:
-    """Return whether all, or with `any` some, values of each column are those of a choice."""
-    return all(
-        enough(is_one_of(value, wanted) for value in values_at(row, name) or [""])
-        for name, wanted in choice.items()
+    values = values_at(row, name) or [""]
+    others = [one for one in wanted if isinstance(one, str) and one.startswith(OTHER_THAN)]
+    named = [one for one in wanted if one not in others]
+    return any(is_one_of(value, named) for value in values) or any(
+        all(is_one_of(value, [one]) for value in values) for one in others
     )
+
+
+def fits(row: Row, choice: Condition) -> bool:
+    """Return whether each column has one of the values that a choice wants."""
+    return all(holds(row, name, wanted) for name, wanted in choice.items())
 
 
 def keeps(row: Row, choices: Sequence[Condition]) -> bool:

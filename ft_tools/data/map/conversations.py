@@ -72,6 +72,8 @@ class _Turn(NamedTuple):
     """Whether it holds something else than text, such as a picture."""
     id: str = ""
     parent: str = ""
+    may_open: bool = True
+    """Whether a conversation may begin with it."""
 
 
 def joined(
@@ -135,6 +137,7 @@ def _read(turns: Turns, turn: Mapping[str, Any], joining: Joining, user: str) ->
         role=joining.role_of(turns, speaker, user),
         said=text_of_turn(value),
         why=_left_out(turns, turn),
+        may_open=fits(turn, turns.first_turn),
         holds_more=bool(holds_more),
         id=text_of(cell_at(turn, tree.id)) if tree else "",
         parent=text_of(cell_at(turn, tree.parent)) if tree else "",
@@ -146,9 +149,9 @@ def _left_out(turns: Turns, turn: Mapping[str, Any]) -> str:
     for name, unwanted in turns.drop.items():
         if holds(turn, name, unwanted):
             return f"dropped by {shown(name)}"
-    if turns.keep and not any(fits(turn, choice, any) for choice in turns.keep):
+    if turns.keep and not any(fits(turn, choice) for choice in turns.keep):
         kept = turns.keep[0].items()
-        unmet = [name for name, wanted in kept if not fits(turn, {name: wanted}, any)]
+        unmet = [name for name, wanted in kept if not fits(turn, {name: wanted})]
         return f"not kept by {shown(unmet[0])}" if len(turns.keep) == 1 else "not kept"
     return ""
 
@@ -191,7 +194,8 @@ def _made(
         else:
             said.append({"role": turn.role, "content": turn.said})
     spoken = ("user" if m["role"] == LOST else m["role"] for m in said if m["role"] != "system")
-    if turns.starts_with and next(spoken, turns.starts_with) != turns.starts_with:
+    is_first = not turns.starts_with or next(spoken, turns.starts_with) == turns.starts_with
+    if not is_first or not all(turn.may_open for turn in path[:1]):
         return {WHY_NOT: STARTS_OTHERWISE}
     messages = _messages(said, turns, joining)
     roles = {message["role"] for message in messages}

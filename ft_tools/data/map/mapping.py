@@ -20,7 +20,7 @@ from ft_tools.data.map.conditions import (
     listed,
     values_at,
 )
-from ft_tools.formats.column_counts import is_named
+from ft_tools.formats.column_counts import cell_at, is_named, number_of
 
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 LEAVE_OUT = "leave_out"
@@ -87,10 +87,15 @@ class Turns(Request):
     starts_with: Literal["user", "assistant"] | None = Field(
         None, description="Role of the first turn that is kept; other conversations are left out."
     )
+    first_turn: ByColumn = Field(
+        default_factory=dict,
+        description="Key -> values that the first turn has, such as {reactions[].name: !=lock}; "
+        "other conversations are left out.",
+    )
     keep: Choices = Field(
         default_factory=list,
-        description="Key -> values of turns to keep; of a list (reactions[].name), here and in "
-        "drop, one item is enough.",
+        description="Key -> values of turns to keep; of a list (reactions[].name) one item is "
+        "enough, and none may be what != names.",
     )
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
     answers: int | None = Field(
@@ -109,7 +114,7 @@ class Turns(Request):
     def keys(self) -> list[str]:
         """Return the keys that are read of a turn."""
         tree = [self.tree.id, self.tree.parent] if self.tree else []
-        chosen = [*(name for one in self.keep for name in one), *self.drop]
+        chosen = [name for one in (*self.keep, self.drop, self.first_turn) for name in one]
         return [self.role, self.text, *filter(None, [self.order]), *tree, *chosen]
 
     @model_validator(mode="after")
@@ -166,6 +171,11 @@ class Picked(Request):
         """Return the columns of the two answers."""
         return list(dict.fromkeys(self.answers.values()))
 
+    @property
+    def judging(self) -> list[str]:
+        """Return the columns that say which answer is the better one."""
+        return [self.column]
+
     def sides(self, row: Mapping[str, Any]) -> list[str]:
         """Return the columns of the chosen and the other answer; none if none was chosen."""
         values, answers = values_at(row, self.column), self.answers.items()
@@ -173,6 +183,35 @@ class Picked(Request):
         if len(chosen) != 1 or any(is_one_of(value, self.neither) for value in values):
             return []
         return sorted(self.columns, key=lambda name: name not in chosen)
+
+
+class HigherRated(Request):
+    """Two columns with numbers: the answer with the higher one is the better one."""
+
+    higher: dict[str, Name] = Field(
+        min_length=2,
+        max_length=2,
+        description="Column with a number -> column of the answer that it rates; rows with equal "
+        "numbers are left out.",
+    )
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns of the two answers."""
+        return [*self.higher.values()]
+
+    @property
+    def judging(self) -> list[str]:
+        """Return the columns that say which answer is the better one."""
+        return [*self.higher]
+
+    def sides(self, row: Mapping[str, Any]) -> list[str]:
+        """Return the columns of the chosen and the other answer; none if none was chosen."""
+        rated = [(number_of(cell_at(row, name)), of) for name, of in self.higher.items()]
+        numbers = [(number, of) for number, of in rated if number is not None]
+        if len({number for number, _ in numbers}) != 2:
+            return []
+        return [of for _, of in sorted(numbers, reverse=True)]
 
 
 class Use(NamedTuple):
@@ -208,7 +247,7 @@ class ColumnMapping(Request):
     corrected: Annotated[CorrectionColumn | None, BeforeValidator(_named)] = Field(
         None, description="Column of better answers, used instead where filled."
     )
-    chosen: Name | Picked | None = Field(
+    chosen: Name | Picked | HigherRated | None = Field(
         None, description="Column of the preferred answer (DPO), or how another column says it."
     )
     rejected: Name | None = Field(None, description="Column of the other answer.")
@@ -216,8 +255,8 @@ class ColumnMapping(Request):
     keep: Choices = Field(
         default_factory=list,
         description="Column -> values, a bound such as '>=4' or '>=2026-04-01', or "
-        '{"pattern": "^REGEX"}, of rows to keep: all columns must fit; of a list '
-        "of such objects, one.",
+        '{"pattern": "^REGEX"}, of rows to keep: all columns must fit (one item '
+        "of a list is enough); of a list of such objects, one.",
     )
     drop: ByColumn = Field(
         default_factory=dict, description="Column -> values of rows to drop: any column fits."
@@ -293,9 +332,9 @@ class ColumnMapping(Request):
         return self
 
     @property
-    def picked(self) -> Picked | None:
-        """Return how another column says which answer is preferred, if one does."""
-        return self.chosen if isinstance(self.chosen, Picked) else None
+    def picked(self) -> Picked | HigherRated | None:
+        """Return how other columns say which answer is preferred, if they do."""
+        return None if isinstance(self.chosen, str) else self.chosen
 
     @property
     def masked_columns(self) -> list[str]:
@@ -354,7 +393,8 @@ class ColumnMapping(Request):
         single += [name for name in (better and better.column, self.time_column) if name]
         rules = [*self.keep, self.drop]
         rules += [better.when, {better.column: better.as_given}] if better else []
-        others = [*self.group_by, *(one.column for one in (self.marks, self.picked) if one)]
+        others = [*self.group_by, *([self.marks.column] if self.marks else [])]
+        others += self.picked.judging if self.picked else []
         return [
             *(Use(name, is_single=True) for name in single),
             *(Use(name, values) for rule in rules for name, values in rule.items()),

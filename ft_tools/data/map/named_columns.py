@@ -20,7 +20,7 @@ from ft_tools.data.map.conditions import (
     is_one_of,
     values_at,
 )
-from ft_tools.data.map.mapping import ColumnMapping, Use
+from ft_tools.data.map.mapping import ColumnMapping, HigherRated, Picked, Use
 from ft_tools.data.map.times import day_of
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
@@ -86,7 +86,8 @@ class NamedColumns:
 
     def __init__(self, mapping: ColumnMapping, preferred: ByColumn) -> None:
         self._turns, self._preferred = mapping.turns, preferred
-        turns, marks, picked = mapping.turns, mapping.marks, mapping.picked
+        turns, marks, chosen = mapping.turns, mapping.marks, mapping.picked
+        picked = chosen if isinstance(chosen, Picked) else None
         uses = [*mapping.uses, *(Use(name, values) for name, values in preferred.items())]
         self._single = {use.column for use in uses if use.is_single}
         self._known: dict[str, None] = {}
@@ -98,15 +99,17 @@ class NamedColumns:
         self.unmet = dict.fromkeys([*(("row", one) for one in names), *(("turn", k) for k in keys)])
         """Columns, and keys of turns, that the mapping names and no row has so far."""
         self._choosers: dict[Key, _Chooser] = defaultdict(_Chooser)
-        chosen = [(("row", use.column), use.values) for use in uses if use.values]
-        for rule in [*turns.keep, turns.drop] if turns else []:
-            chosen += [(("turn", name), values) for name, values in rule.items()]
-        for key, values in chosen:
+        rules = [(("row", use.column), use.values) for use in uses if use.values]
+        for rule in [*turns.keep, turns.drop, turns.first_turn] if turns else []:
+            rules += [(("turn", name), values) for name, values in rule.items()]
+        for key, values in rules:
             chooser = self._choosers[key]
             chooser.wanted += [one if isinstance(one, Pattern) else text_of(one) for one in values]
             chooser.is_number |= key[0] == "row" and any(map(is_bound, values))
             chooser.has_dates |= any(is_bound(one, date) for one in values)
         self._problem = "neither_good_nor_bad" if marks else "choose_no_answer"
+        for name in chosen.judging if isinstance(chosen, HigherRated) else []:
+            self._choosers["row", name].is_number = True
         if judging := marks or picked:
             chooser = self._choosers["row", judging.column]
             chooser.places = [[*picked.answers]] if picked else []

@@ -123,7 +123,7 @@ class Reader:
                         row.number,
                     )
             where, value = self._request.where, row.value
-            if where and not (isinstance(value, Mapping) and fits(value, where, any)):
+            if where and not (isinstance(value, Mapping) and fits(value, where)):
                 continue
             yield row
 
