@@ -31,7 +31,7 @@ class ApproachRequest(ToolRequest):
     considering: list[RungId] = Field(
         default_factory=list,
         max_length=6,
-        description="What is proposed: prompting, few_shot, rag, sft, dpo ...",
+        description="Proposals: prompting, few_shot, rag, sft ...",
     )
     dataset: str | None = Field(None, description="Path of training examples.")
     documents: str | None = Field(None, description="Path of texts with the facts.")

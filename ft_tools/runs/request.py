@@ -9,9 +9,7 @@ class LaunchRequest(ToolRequest):
     """The arguments of every tool that starts a run."""
 
     name: str = Field("", max_length=100, description="A name for people.")
-    request_id: str = Field(
-        "", max_length=200, description="Of yours; one id never starts two runs."
-    )
+    request_id: str = Field("", max_length=200, description="One id never starts two runs.")
     confirm: str | None = Field(None, description="plan_hash shown; starts it.")
     budget_hours: float | None = Field(
         None,
