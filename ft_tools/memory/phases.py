@@ -144,6 +144,7 @@ def _saved(setup: Setup, num_layers: int | None = None) -> Components:
         return {
             "saved_activations": per_token * setup.tokens,
             "saved_expert_deltas": count * _expert_delta_bytes(setup) / 2,
+            "saved_weight_copies": count * states.cast_weight_bytes(setup),
             "attention_mask": activations.mask_bytes(setup, num_kept=count),
         }
     per_token = count * activations.checkpoint_bytes(setup)

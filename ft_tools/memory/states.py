@@ -112,6 +112,20 @@ def expanded_bytes(setup: Setup) -> float:
     return 2.0 * max((linear.d_out * linear.d_in for linear in setup.shape.linears), default=0)
 
 
+def cast_weight_bytes(setup: Setup) -> float:
+    """Return the 16-bit copies of one block's fp32 weights that autocast makes for its products.
+
+    The backward pass needs them, so blocks that recompute nothing keep them. FSDP gathers weights
+    in 16 bits as it is.
+
+    Source: fake-tensor traces of torch 2.13's autocast.
+    """
+    is_cast = setup.autocast and setup.dtype == "float32" and setup.quantization is None
+    if not is_cast or setup.sharding in FSDP:
+        return 0.0
+    return 2.0 * (setup.shape.layer_linear_weights + setup.shape.layer_expert_weights)
+
+
 def root_unit_bytes(setup: Setup) -> float:
     """Return the unsharded root unit of FSDP: embedding and head, gathered for the whole step."""
     if setup.sharding not in FSDP:

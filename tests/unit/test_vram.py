@@ -128,6 +128,19 @@ def test_nf4_weights_are_those_measured_at_rest():
     assert sum(parts[name] for name in at_rest) == pytest.approx(4.0107, rel=0.002)
 
 
+def test_blocks_that_recompute_nothing_keep_autocasts_copies_of_fp32_weights():
+    asked = {"model": "meta-llama/Llama-3.2-1B", "dtype": "float32", "seq_len": 512}
+    # 16 blocks of 60,817,408 weights in 16 bits: a trace of the real class has 7.580 GiB in all.
+    kept = estimated(**asked, gradient_checkpointing=False)
+    assert kept.components["saved_weight_copies"] == pytest.approx(1.8125, abs=1e-4)
+    assert kept.peak_allocated_gib == pytest.approx(7.580, rel=0.005)
+    assert "saved_weight_copies" not in estimated(**asked).components
+    assert (
+        "saved_weight_copies"
+        not in estimated(**asked | {"dtype": "bfloat16"}, gradient_checkpointing=False).components
+    )
+
+
 def test_a_full_dpo_run_holds_a_reference_unless_it_is_computed_before():
     with_reference, without = (
         estimated(task="dpo", method="full", precompute_ref_log_probs=before)
