@@ -84,8 +84,8 @@ class TrainingPlan(Plan):
     """The parts that all kinds of run share."""
 
     CONCISE = (
-        *("missing", "method", "chosen_arguments", "counts", "reference", "rewards", "probe"),
-        *("estimate", "advice", "accepted", "place"),
+        *("missing", "method", "estimate", "reference", "rewards", "probe", "chosen_arguments"),
+        *("accepted", "advice", "place", "counts"),
     )
     MACHINE: ClassVar[Mapping[str, Any]] = {
         "device": {"memory_gib", "capability", "driver", "cards"},

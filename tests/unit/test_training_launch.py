@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.concise import presented
 from ft_tools.errors import (
     BadData,
     BadInput,
@@ -48,6 +49,9 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     assert plan["training"]["max_length"] == 256
     assert plan["patience"] == 3
     assert launched.next_steps[0].arguments["confirm"] == launched.plan_hash
+    # What a user agrees to is time and memory, whatever the warnings take of a concise plan.
+    shown = presented(launched, "launch_sft", sft())
+    assert {"duration", "memory"} <= shown["plan"]["estimate"].keys()
 
 
 def test_a_plan_names_the_steps_that_fit_into_a_budget_and_what_a_step_is(files):
