@@ -12,6 +12,7 @@ from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
 from ft_tools.models import model_folder
+from ft_tools.models.shape import ALL_LINEAR
 from ft_tools.runs.estimates import Duration
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
@@ -168,11 +169,10 @@ class TrainingPlan(Plan):
         if self.peft is not None or not self.model.adapter:
             return self.peft
         trained = model_folder.adapter_config(Path(self.model.adapter))
-        kept = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters")
+        kept = ("r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules",
+                "target_parameters")  # fmt: skip
         found = {name: trained[name] for name in kept if trained.get(name) is not None}
-        # A text names layers by a pattern.
-        is_known = {"r", "target_modules"} <= found.keys()
-        return found if is_known and isinstance(found["target_modules"], list) else None
+        return {"target_modules": ALL_LINEAR, **found} if "r" in found else None
 
     @property
     def num_rows(self) -> int:

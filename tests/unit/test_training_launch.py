@@ -21,6 +21,8 @@ from ft_tools.evaluation.tool import evaluate
 from ft_tools.lora.request import LoraRequest
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
+from ft_tools.models.adapter_targets import peft_arguments
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launchers.table import Place
 from ft_tools.shipping.request import ShipRequest
@@ -309,6 +311,31 @@ def test_weights_of_a_sharded_run_that_this_machine_cannot_hold_are_a_warning():
         return "sharded_above_memory" in [name for holds, name, _ in rows if holds]
 
     assert (warned(10**6), warned(10**13)) == (False, True)
+
+
+def test_an_adapter_of_a_model_with_a_tower_is_estimated_as_the_one_that_was_planned(tmp_path):
+    card = T4.model_copy(update={"memory_gib": 24.0, "precision": "bfloat16"})
+    name = "google/gemma-3-4b-pt"
+    plan = planned("qlora", card, 2048, RECOMPUTED, task="dpo", model=name)
+    further = plan.model_copy(
+        update={"peft": None, "model": plan.model.model_copy(update={"adapter": str(tmp_path)})}
+    )
+    new = require_fit(plan, [])["peak_allocated_gib"]
+
+    def peak(**trained):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 16, **trained}))
+        return require_fit(further, [])["peak_allocated_gib"]
+
+    # PEFT names all layers of "all-linear", also those of the tower that was excluded.
+    everywhere = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    everywhere += ["fc1", "fc2", "out_proj"]
+    tower = peft_arguments(shape_of(name))["exclude_modules"]
+    saved = {"target_modules": everywhere, "exclude_modules": tower}
+    assert peak(**saved) == peak(target_modules=[*everywhere, "lm_head"]) == new
+    assert peak(target_modules=["q_proj", "v_proj"]) < new
+    # A pattern keeps its rank.
+    pattern = r"model\.language_model\.layers\.\d+\.self_attn\.q_proj"
+    assert peak(target_modules=pattern, r=128) == peak(**saved, r=128) > new + 0.3
 
 
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():

@@ -17,6 +17,8 @@ from ft_tools.memory.request import VramRequest
 from ft_tools.memory.setup import Optimizer
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.models.shape import ALL_LINEAR
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.hardware.memory import free_bytes
 from ft_tools.training.defaults import BATCH, LORA
 from ft_tools.training.findings import refusal
@@ -269,7 +271,7 @@ def _estimate(
     }
     if plan.method != "full":
         adapter = plan.adapter or LORA
-        asked |= {"lora_rank": adapter["r"], "target_modules": adapter["target_modules"]}
+        asked |= {"lora_rank": adapter["r"], "target_modules": _targets(plan, adapter)}
         asked["lora_dropout"] = adapter.get("lora_dropout", 0.0)
         asked["target_parameters"] = tuple(adapter.get("target_parameters") or ())
     if plan.task == "grpo":
@@ -283,6 +285,20 @@ def _estimate(
     except ValidationError as error:
         raise BadInput("; ".join(complaints(VramRequest, error))) from error
     return estimate_vram(request)
+
+
+def _targets(plan: TrainingPlan, adapter: Mapping[str, Any]) -> Any:
+    """Return the modules of an adapter as estimate_vram knows them.
+
+    In the file of one that was trained, PEFT names every layer of that "all-linear" found, also of
+    excluded towers; others may name whole paths or embeddings.
+    """
+    named = adapter["target_modules"]
+    if plan.peft is not None:
+        return named
+    is_listed = isinstance(named, list) and not adapter.get("exclude_modules")
+    known = is_listed and all(map(shape_of(plan.model.load_from).targets, named))
+    return named if known else ALL_LINEAR
 
 
 def written_together(training: Mapping[str, Any]) -> int:
