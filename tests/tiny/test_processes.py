@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from ft_tools import workspace as workspace_module
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
@@ -164,6 +166,26 @@ def test_log_probabilities_of_a_sharded_model_are_not_rounded_to_16_bits(workspa
     # of eight rows of these.
     in_steps = [margin / (0.25 * 0.1 / 8) for margin in margins]
     assert any(abs(one - round(one)) > 0.05 for one in in_steps)
+
+
+@pytest.mark.faults
+def test_an_adapter_goes_on_with_preferences_in_every_rank(workspace, tiny_model_in):
+    model = AutoModelForCausalLM.from_pretrained(workspace / tiny_model_in)
+    arguments = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    get_peft_model(model, arguments).save_pretrained(workspace / "adapter")
+    parts = {
+        "model": "adapter",
+        "dataset": write_jsonl(workspace / "pairs.jsonl", pairs(16)),
+        "training": {**QUICK, "learning_rate": 5e-5, "gradient_accumulation_steps": 2},
+    }
+    alone = prepared(DpoRequest(**parts, backend_options={"device": "cpu"}), "alone")
+    one = dpo.work(alone)
+    sharded = prepared(DpoRequest(**parts, backend_options=TWO), "sharded").run_dir
+    train_sharded(sharded, "dpo")
+    assert losses(sharded.name) == pytest.approx(losses(alone.run_dir.name), abs=1e-5)
+    ours, theirs = weights_of(one.artifact), weights_of(sharded / "artifacts" / "adapter")
+    assert ours.keys() == theirs.keys()
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
 
 
 @pytest.mark.faults

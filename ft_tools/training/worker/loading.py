@@ -98,7 +98,9 @@ def load_model(plan: TrainingPlan) -> Any:
         # The trainer would take a model without weights for one that is spread over devices.
         model.__dict__.pop("hf_device_map", None)
     if plan.model.adapter is not None:
-        return PeftModel.from_pretrained(model, plan.model.adapter, is_trainable=True)
+        model = PeftModel.from_pretrained(model, plan.model.adapter, is_trainable=True)
+        # The preference trainers copy the adapter when they are made.
+        _give_addresses(model)
     return model
 
 
