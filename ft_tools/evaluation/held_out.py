@@ -19,6 +19,7 @@ from ft_tools.formats.loss_marks import up_to_the_answer
 from ft_tools.formats.training_rows import TEXTS, read_examples, tools_of
 from ft_tools.formats.trl_formats import CONVERT, format_of, turns_in
 from ft_tools.metrics.checks.scorer import scored_row
+from ft_tools.metrics.text import without_thought
 from ft_tools.similarity.wordings import wordings_of
 from ft_tools.similarity.words import tokens_of
 
@@ -33,6 +34,7 @@ class HeldOut:
     messages: list[Message] = field(default_factory=list)
     """The conversation up to the wanted answer; of plain text one turn with what is before it."""
     reference: str = ""
+    """The wanted answer as one text, without a thought."""
     is_text: bool = False
     """The example is plain text and no conversation."""
     answer: Message = field(default_factory=dict)
@@ -46,8 +48,14 @@ class HeldOut:
     def numbered(self) -> tuple[int, dict[str, Any]]:
         """Return the line and the example, by which it is known in any file."""
         if self.is_text:
-            return self.line, {"prompt": self.asked, "completion": self.reference}
+            return self.line, {"prompt": self.asked, "completion": self.written}
         return self.line, {"messages": [*self.messages, self.answer]}
+
+    @property
+    def written(self) -> str:
+        """Return the wanted answer as one text, with the thought that is written before it."""
+        content = self.row.get("completion") if self.is_text else self.answer.get("content")
+        return str(content or self.reference).strip()
 
     @property
     def asked(self) -> str:
@@ -179,12 +187,12 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
     made = HeldOut(line=line, cluster=None if cluster is None else str(cluster), row=example)
     if format_of(path, line, example, "sft") == "prompt_completion_text":
         turns = [{"role": "user", "content": example["prompt"]}]
-        reference = example["completion"].strip()
+        reference = without_thought(example["completion"]).strip()
         return replace(made, messages=turns, reference=reference, is_text=True)
     turns = example.get("messages") or [*example["prompt"], *example["completion"]]
     answer = turns[-1]
     calls = answer.get("tool_calls")
-    reference = str(answer.get("content") or "").strip()
+    reference = without_thought(str(answer.get("content") or "")).strip()
     if calls:
         reference = json.dumps([call.get("function", call) for call in calls])
     return replace(

@@ -107,9 +107,9 @@ def score_outputs(
 ) -> dict[str, list[float]]:
     """Score each output beside its reference by every metric of answers that was asked for.
 
-    Thoughts do not count.
+    Thoughts of outputs do not count; references are given without.
     """
-    outputs, references = ([*map(without_thought, texts)] for texts in (outputs, references))
+    outputs = [*map(without_thought, outputs)]
     found = {}
     for row in (row for request in requests for row in asked_for(request)):
         if row.score is not None:

@@ -36,6 +36,8 @@ RIGHT = {
     "a boolean column": (EQUALS, "True", {"answer": True}),
     "one tag": (TAGGED, "so <a>B</a>, yes <a>b</a>", {"answer": "B"}),
     "after a thought": (EQUALS, "<think>\nB?\n</think>\n\nb", {"answer": "B"}),
+    "a reference after a thought": (EQUALS, "b", {"answer": "<think>A?</think> B"}),
+    "a thought in a column": (EQUALS | {"reference": "gold"}, "b", {"gold": "<think>A?</think> B"}),
     "a thought in its form": ({"kind": "pattern", "pattern": "(?s)<think>.*</think>.*"},
                               "<think>B?</think> b", {}),
     "a JSON path": (EQUALS | {"extract": {"json_path": "a.b[1]"}}, '{"a": {"b": [0, 7]}}',
@@ -194,6 +196,8 @@ def test_a_row_that_no_answer_can_meet_is_refused_with_its_line(check, row, prob
 
 def test_a_row_keeps_its_own_answer_column():
     assert scored_row({"answer": 7, "prompt": []}, "ask", "long") == {"answer": 7, "prompt": "ask"}
+    for row, answer in (({}, "<think>A?</think> B"), ({"answer": "<think>A?</think> B"}, "C")):
+        assert scored_row(row, "ask", answer)["answer"] == "B"
 
 
 @pytest.mark.parametrize(

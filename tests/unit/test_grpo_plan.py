@@ -56,6 +56,13 @@ def reasons(count=40):
     ]  # fmt: skip
 
 
+def thoughts(count=40):
+    return [
+        row | {"answer": f"<think>It is case {i}.</think>\n\n{row['answer']}"}
+        for i, row in enumerate(tickets(count))
+    ]
+
+
 def mostly_other(count=40):
     labels = ["other" if i % 8 else "billing" for i in range(count)]
     return [{"prompt": f"Sort {i}.", "answer": label} for i, label in enumerate(labels)]
@@ -80,6 +87,11 @@ SOUND = {
         tickets,
         [{"kind": "equals", "extract": {"pattern": "team: (.*)"}, "weight": 2},
          {"kind": "pattern", "pattern": "team: [a-z]+"}],
+    ),
+    "label after a thought": (thoughts, [{"kind": "equals"}]),
+    "label and its thought": (
+        thoughts,
+        [{"kind": "equals", "weight": 2}, {"kind": "pattern", "pattern": "(?s)<think>.*</.*"}],
     ),
     "label after a reason": (
         reasons,

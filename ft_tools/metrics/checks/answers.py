@@ -28,6 +28,7 @@ from ft_tools.metrics.text import (
     matches,
     normalise,
     parse_json,
+    without_thought,
     words,
 )
 
@@ -59,6 +60,9 @@ def equals(check: Equals, answer: str, row: Row) -> float:
 def _wanted(check: Equals | Number, row: Row) -> Any:
     """Return the value of the reference, which may be a whole answer or the bare value."""
     reference = row[check.reference]
+    if isinstance(reference, str):
+        # A column of its own may hold thoughts too.
+        reference = without_thought(reference)
     if check.extract is None:
         return reference
     value = value_in(as_text(reference), check.extract)

@@ -131,8 +131,14 @@ class Scorer:
 
 
 def scored_row(row: Row, prompt: str, answer: str) -> dict[str, Any]:
-    """Return a row of a file as the checks read it; its own column `answer` stays."""
-    return {"answer": answer, **row, "prompt": prompt}
+    """Return a row of a file as the checks read it, its answer without a thought.
+
+    Its own column `answer` goes before the one given.
+    """
+    made = {"answer": answer, **row, "prompt": prompt}
+    if isinstance(made["answer"], str):
+        made["answer"] = without_thought(made["answer"])
+    return made
 
 
 def require_columns(

@@ -124,7 +124,7 @@ def _task(tokenizer: Any, path: Path, max_examples: int, spec: SystemSpec | None
 
     references = [e.reference for e in examples]
     chosen = list(choose_metrics(["auto"], references))
-    longest = max(len(ids_of(text)) for text in references) + ROOM_TOKENS
+    longest = max(len(ids_of(e.written)) for e in examples) + ROOM_TOKENS
     return {
         "prompts": [ids_of(e.asked if e.is_text else e.messages) for e in examples],
         "conversations": [[] if e.is_text else e.messages for e in examples],

@@ -21,6 +21,8 @@ class Prompt:
     asked: Asked
     row: dict[str, Any]
     """What rewards read: the columns, `answer` (the reference) and `prompt` (its text)."""
+    written: str = ""
+    """The reference answer with its thought, as the file has it."""
 
     @property
     def reference(self) -> str:
@@ -46,5 +48,7 @@ def read_prompts(facts: DatasetFacts) -> list[Prompt]:
         asked = asked_of(example)
         turns = [asked] if isinstance(asked, str) else [turn.get("content") for turn in asked]
         text = "\n".join(turn for turn in turns if isinstance(turn, str))
-        found.append(Prompt(line, asked, scored_row(example, text, answer_of(example))))
+        answer = answer_of(example)
+        row, written = scored_row(example, text, answer), str(example.get("answer", answer))
+        found.append(Prompt(line, asked, row, written))
     return found

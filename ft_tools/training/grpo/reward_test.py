@@ -91,7 +91,11 @@ def require_sound(
     cases = _junk(chosen, prompts, written_as, tried)
     asked: list[tuple[Prompt, str]] = []
     if known:
-        asked += [(one, _written(one.reference, written_as)) for one in chosen]
+        # A reward may want the thought, which `written_as` would put inside its own form.
+        plain = written_as == PLACEHOLDER
+        asked += [
+            (one, one.written if plain else _written(one.reference, written_as)) for one in chosen
+        ]
     asked += [(one, text) for case in cases.values() for one, text in case]
     by_value = _one_value_changed(known, written_as)
     asked += [(one, text) for case in by_value.values() for one, text in case]
