@@ -71,7 +71,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     }
     if uses_mlx:
         settings["engine"] = MLX
-    if not may_think(source.name for source in sources):
+    if not may_think(sources):
         settings["thinks"] = False
     if request.mapping is not None:
         settings["mapping"] = request.mapping.model_dump_json(exclude_defaults=True)

@@ -1,6 +1,7 @@
 """Which findings the plan of an evaluation has, and with what numbers."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,15 +11,18 @@ from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import Models, chat_template, quantization_of
+from ft_tools.evaluation.systems.models import Models, chat_template, may_think, quantization_of
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
 from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.checks.request import Judge, check_names
+from ft_tools.metrics.text import THINKS
 from ft_tools.models import model_folder
 
 RARE = 0.05
 """Fraction of answers that may be cut off."""
+# GLM 4.5 and SmolLM3 switch a thought off in a turn before the answer, as no row was trained.
+IN_THE_QUESTION = re.compile(r"/no_?think")
 
 
 def plan_warnings(
@@ -52,7 +56,7 @@ def _of_rows(
     if (shown := plan.minimum_detectable_effect) > effect:
         needed = plan.examples_for_smallest_effect
         yield warning("few_held_out_examples", num=total, shown=shown, effect=effect, needed=needed)
-    tokens = [len(one.reference) / CHARACTERS_PER_TOKEN for one in examples]
+    tokens = [len(one.written) / CHARACTERS_PER_TOKEN for one in examples]
     num, most = sum(number > request.max_new_tokens for number in tokens), request.max_new_tokens
     if num > RARE * total:
         enough = min(MOST_TOKENS, 2 ** math.ceil(math.log2(max(tokens))))
@@ -108,6 +112,13 @@ def _of_models(models: Models, plan: EvaluatePlan) -> Iterator[str]:
             yield warning("templates_differ")
     if plan.loading is not None and plan.loading.four_bit:
         yield warning("loaded_in_4_bit")
+    if plan.rendering == "plain" or may_think(models.by_name.values()):
+        return
+    for name, source in models.by_name.items():
+        template = (tuned and chat_template(tuned)) or chat_template(source) or ""
+        has_switch = "enable_thinking" in template and not IN_THE_QUESTION.search(template)
+        if THINKS.search(template) and not has_switch and may_think([source]):
+            yield warning("thought_not_switched_off", system=name)
 
 
 def _of_systems(request: EvaluateRequest, models: Models, plan: EvaluatePlan) -> Iterator[str]:

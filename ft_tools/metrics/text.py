@@ -12,6 +12,12 @@ _NUMBER = re.compile(r"[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
 THOUGHT_ENDS = ("</think>", "[/THINK]", "<|END_THINKING|>", "</seed:think>")
 """Source: the chat templates of Qwen 3, GLM 4.5 and Nemotron, Mistral, Command A, Seed-OSS."""
+# What templates write around a thought: <think> of Qwen 3, DeepSeek R1, GLM 4.5 and Nemotron, the
+# analysis channel of gpt-oss, START_THINKING of Command A, Seed-OSS, [THINK] of Mistral, thought
+# channel of Gemma 4. Source: the chat templates of these models on the Hub.
+THINKS = re.compile(
+    r"<think>|<\|channel\|>analysis|<\|START_THINKING\|>|<seed:think>|\[THINK\]|<\|channel>thought"
+)
 PATTERN_SECONDS = 0.5
 """Longest search of one pattern in one answer; a sound pattern takes a thousandth of it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.turns import MARKS
+from ft_tools.metrics.text import THINKS
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import unused_gpu
@@ -18,12 +19,6 @@ from ft_tools.training.request import TrainingRequest
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.validation_split import validation_beside
 
-# What templates write around a thought: <think> of Qwen 3, DeepSeek R1, GLM 4.5 and Nemotron, the
-# analysis channel of gpt-oss, START_THINKING of Command A, Seed-OSS, [THINK] of Mistral, thought
-# channel of Gemma 4. Source: the chat templates of these models on the Hub.
-THINKS = re.compile(
-    r"<think>|<\|channel\|>analysis|<\|START_THINKING\|>|<seed:think>|\[THINK\]|<\|channel>thought"
-)
 SWITCH = re.compile(r"\b(enable_thinking|thinking_budget|reasoning_effort)\b")
 FEW_THOUGHTS = 0.05
 """Fewer answers than this share are an oversight, not a decision."""

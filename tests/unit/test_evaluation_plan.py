@@ -1,6 +1,7 @@
 """Requests, held-out files, contamination, plans."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.formats.test_sets import asked_by
 from ft_tools.publish import sha256
+from tests.made_runs import made_run
 from tests.unit.held_out_files import (
+    TEMPLATE,
     chat,
     ids,
     model_folder,
@@ -145,6 +148,77 @@ def test_answers_are_known_by_whether_a_model_may_think_and_not_by_how_many_rows
 
     assert keys(3) == keys(3, max_examples=2)
     assert not set(keys(3)) & set(keys(0))
+
+
+SHIPS = [f"ship-{i:016x}" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    "named", [*SHIPS[:2], "runs/{run}/artifacts/model", f"runs/{SHIPS[0]}/artifacts/merged", "out"]
+)
+def test_a_model_is_known_to_answer_at_once_however_its_training_is_named(workspace, base, named):
+    run = trained_run(workspace, questions(5))
+    write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
+    plan = workspace / "runs" / run / "plan.json"
+    made = [(run, None), (f"runs/{run}/artifacts/model", None), (SHIPS[0], str(workspace / "out"))]
+    for ship, (source, out) in zip(SHIPS, made, strict=True):
+        run_dir = made_run(ship, files={"plan": {"source": source, "output_dir": out}})
+        model_folder(Path(out) if out else run_dir / "artifacts" / "merged")
+    template = {"chat_template": TEMPLATE + "<think>"}
+    (workspace / "base" / "tokenizer_config.json").write_text(json.dumps(template))
+
+    def planned(num_thoughts):
+        dataset = {"num_thoughts": num_thoughts, "path": str(workspace / "train.jsonl")}
+        plan.write_text(json.dumps({"task": "sft", "dataset": dataset}))
+        systems = [
+            {"name": "before", "model": base},
+            {"name": "after", "model": named.format(run=run)},
+        ]
+        launch = evaluate(EvaluateRequest(systems=systems, dataset="held.jsonl"))
+        warned = "thought_not_switched_off" in ids(launch.warnings)
+        return warned, {one["answers_key"] for one in launch.plan["systems"]}
+
+    (warned, at_once), (other_warned, thinking) = planned(0), planned(3)
+    assert (warned, other_warned) == (True, False)
+    assert not at_once & thinking
+
+
+@pytest.mark.parametrize(
+    ("template", "is_warned"),
+    [
+        ("{% if enable_thinking is false %}<think></think>{% endif %}", False),
+        ("{% if enable_thinking is false %}/nothink <think></think>{% endif %}", True),
+        ("<|channel|>analysis{{ reasoning_effort }}", True),
+        ("plain", False),
+    ],
+)
+def test_a_base_whose_thought_has_no_switch_is_warned_of(workspace, base, template, is_warned):
+    run = trained_run(workspace, questions(5))
+    write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
+    plan = workspace / "runs" / run / "plan.json"
+    known = json.loads(plan.read_text())
+    known["dataset"]["num_thoughts"] = 0
+    plan.write_text(json.dumps(known | {"task": "sft"}))
+    files = [workspace / "base", workspace / "runs" / run / "artifacts" / "model"]
+    for folder in files:
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    launch = evaluate(EvaluateRequest(model=run, dataset="held.jsonl"))
+    assert ("thought_not_switched_off" in ids(launch.warnings)) is is_warned
+
+
+def test_a_reference_is_what_follows_its_thought_and_is_as_long_as_it_was_written(workspace, base):
+    thought = "<think>" + "Well. " * 900 + "</think>\n\n"
+    rows = [chat(f"Mail {i}", thought + ("spam" if i % 2 else "ham")) for i in range(40)]
+    write(workspace / "held.jsonl", rows)
+    launch = evaluate(EvaluateRequest(model=base, dataset="held.jsonl"))
+    assert "classification" in launch.plan["metrics"]
+    assert "answers_longer_than_limit" in ids(launch.warnings)
+    texts = [{"prompt": f"Mail {i}", "completion": thought + "spam"} for i in range(2)]
+    for made in (rows, texts):
+        found = read_held_out(write(workspace / "held.jsonl", made))
+        assert {one.reference for one in found} <= {"spam", "ham"}
+        # They are the same rows to the count of looks, which knows them with their thoughts.
+        assert asked_by(one.numbered for one in found) == asked_by(enumerate(made, 1))
 
 
 STORIES = [

@@ -2,14 +2,14 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from ft_tools import facts
+from ft_tools import facts, workspace
 from ft_tools.contract import Report
 from ft_tools.errors import MissingExtra, UnknownName, brief
 from ft_tools.evaluation.findings import refusal
@@ -254,16 +254,42 @@ def choose_rendering(
     return asked
 
 
-def may_think(names: Iterable[str]) -> bool:
+def may_think(models: Iterable[ModelSource | ModelFiles]) -> bool:
     """Return whether models may think first; not beside one that was trained on answers alone.
 
     That one answers at once, and another that thinks would be cut before its answer.
     """
-    runs = [directory.find(name) for name in set(names) if directory.RUN_ID.fullmatch(name)]
-    plans = [directory.whole_json(run_dir / "plan.json") for run_dir in runs]
+    plans = [_training_of(one) for one in models]
     # A reinforcement run's model writes thoughts itself; older plans did not count them.
     trained = [one.get("dataset") for one in plans if one.get("task") in {"sft", "dpo", "kto"}]
     return all(one.get("num_thoughts", 1) for one in trained if isinstance(one, dict))
+
+
+def _training_of(model: ModelSource | ModelFiles) -> dict[str, Any]:
+    """Return the plan of the run that trained a model last, shipped or not; empty if unknown."""
+    is_run = directory.RUN_ID.fullmatch(model.name)
+    place, plans = model.name if is_run else model.adapter or model.load_from, _plans()
+    while (run_dir := _run_of(place, plans)) is not None:
+        # Each once: folders may be made again out of each other.
+        plan = plans.pop(run_dir)
+        if "task" in plan or not isinstance(plan.get("source"), str):
+            return plan
+        place = plan["source"]
+    return {}
+
+
+def _plans() -> dict[Path, dict[str, Any]]:
+    return {one: directory.whole_json(one / "plan.json") for one in directory.all_runs()}
+
+
+def _run_of(place: str, plans: Mapping[Path, Mapping[str, Any]]) -> Path | None:
+    """Return the run that a place names: its id, its folder, the folder it shipped to."""
+    path = (workspace.roots()[0] / place).resolve()
+    for run_dir, plan in plans.items():
+        folders = [run_dir.resolve(), *([Path(out)] if (out := plan.get("output_dir")) else [])]
+        if place == run_dir.name or any(map(path.is_relative_to, folders)):
+            return run_dir
+    return None
 
 
 def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bool, str]:

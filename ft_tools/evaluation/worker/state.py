@@ -94,7 +94,7 @@ class State:
     @cached_property
     def thinks(self) -> bool:
         """Return whether the models of the plan may think first."""
-        return may_think(one.model.name for one in self.plan.systems if one.model)
+        return may_think(one.model for one in self.plan.systems if one.model)
 
     def answered(
         self, kind: str, side: str, questions: Sequence[HeldOut], ask: Ask
