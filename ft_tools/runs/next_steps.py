@@ -10,11 +10,17 @@ from ft_tools.contract import NextStep
 from ft_tools.next_steps import next_step
 from ft_tools.runs.kinds import KINDS
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import ENDED, TRAINED, Kind, State, Status
+from ft_tools.runs.state.records import ENDED, TRAINED, Kind, State, Status, Why
 from ft_tools.runs.state.training_run import held_out_file
 
 NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
 """Of a request: they belong to the one plan and run that were made from it."""
+ALSO: dict[tuple[bool, Why | None], str] = {
+    (True, "budget"): "same_hours",
+    (False, "budget"): "same_hours",
+    (True, "out_of_memory"): "half_batch",
+}
+"""Whether a run trains, and why it ended -> with what it is resumed."""
 WAITING: dict[State, str] = {"stalled": "stop_stalled", "cancelling": "wait_for_stop"}
 
 
@@ -34,7 +40,7 @@ def next_steps(
         step = "wait_for_scheduler"
     elif state in ENDED:
         step = _resumed_from(run_dir, kind)
-        also = "same_hours" if status.reason == "budget" else "fix_first"
+        also = ALSO.get((kind in TRAINED, status.reason), "fix_first")
         also = also if state != "cancelled" else ""
     return [next_step(step, {"run_id": run_dir.name}, also)]
 

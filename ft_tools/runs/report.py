@@ -70,10 +70,11 @@ class RunReport(Report):
         said = f"{self.run_id} {self.state}"
         if self.reason:
             said += f" ({self.reason})"
-        if self.state not in ENDED and self.progress and self.progress.total_steps:
+        if self.result is None and self.progress and self.progress.total_steps:
             done = self.progress
             said += f": step {done.step} of {done.total_steps}"
-            said += f", {done.eta_seconds:.0f} s left" if done.eta_seconds is not None else ""
+            if self.state not in ENDED and done.eta_seconds is not None:
+                said += f", {done.eta_seconds:.0f} s left"
         return f"{said}."
 
     def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.next_steps import next_step
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.processes import endings
 from ft_tools.runs.request import RunRequest
@@ -96,6 +97,16 @@ def test_a_run_that_nobody_holds_and_has_no_end_is_interrupted_or_cancelled(run_
     assert not directory.mark(run_dir, "cancel")
     report = get_run(RunRequest(run_id=RUN_ID))
     assert (report.state, report.reason) == ("cancelled", "user")
+
+
+def test_a_run_that_ran_out_of_memory_says_how_far_it_came_and_with_what_it_goes_on(run_dir):
+    done = Progress(step=9, total_steps=400, fraction=0.02, elapsed_seconds=1.0)
+    status = Status(state="interrupted", reason="out_of_memory", progress=done)
+    directory.write_status(run_dir, status)
+    report = get_run(RunRequest(run_id=RUN_ID))
+    assert "9 of 400" in report.summary
+    again = next_step("resume_start", {"run_id": RUN_ID}, "half_batch")
+    assert report.next_steps == [again]
 
 
 @pytest.mark.parametrize("state", ["running", "succeeded", "interrupted"])
