@@ -19,7 +19,9 @@ from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training import checkpoints
 from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.training_plan import SftPlan
 from ft_tools.training.worker import sft
+from ft_tools.training.worker.loop import with_less_memory
 from tests.faults.harness import worker_pid
 from tests.tiny.killing import WORK
 from tests.tiny.trainings import (
@@ -137,6 +139,24 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
     one, other = weights_of(report.artifact), weights_of(whole.artifact)
     for name in one:
         assert torch.allclose(one[name], other[name], atol=1e-5), name
+
+
+def test_after_a_memory_kill_fresh_processes_of_the_attempt_halve_no_second_time(request_):
+    training = {**request_.training, "per_device_train_batch_size": 8}
+    session = prepared(request_.model_copy(update={"training": training}), "once")
+    session.update(ended_before="out_of_memory", attempt=2)
+    plan, seen = session.plan(SftPlan), []
+
+    def attempt(batch):
+        seen.append(batch.size)
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+
+    with pytest.raises(Again):
+        with_less_memory(session, plan, attempt)
+    assert endings.starts_again(session.run_dir)
+    with_less_memory(Session(session.run_dir), plan, attempt)
+    assert seen == [4, 2]
 
 
 @pytest.mark.parametrize(

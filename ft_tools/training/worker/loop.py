@@ -132,10 +132,12 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def _halved_before(session: Session, batch: MicroBatch) -> MicroBatch:
-    """Halve the micro-batch of an attempt whose process the kernel ended for its memory."""
+    """Halve the micro-batch, once in the attempt after one that the kernel ended for its memory."""
     less = micro_batches.smaller(batch)
     if less is None:
         return batch
     micro_batches.keep(session.run_dir, less)
+    # Fresh processes of this attempt start from what is kept.
+    session.update(ended_before=None)
     session.event(micro_batches.halved(batch, less), "warning")
     return less
