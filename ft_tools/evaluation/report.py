@@ -220,8 +220,9 @@ class EvaluationReport(Part):
     """A finished evaluation. No text of data or models is in it."""
 
     CONCISE = (
-        *("summary", "systems", "num_examples", "num_fresh", "look", "comparisons"),
-        *("general_ability", "worst_classes", "benchmarks", "contamination", "notes", "ranking"),
+        *("summary", "notes", "systems", "num_examples", "num_fresh", "look", "comparisons"),
+        *("majority_fraction", "general_ability", "worst_classes", "benchmarks", "contamination"),
+        *("accepted", "ranking"),
     )
 
     tuned: str
@@ -264,6 +265,12 @@ class EvaluationReport(Part):
     notes: list[str] = Field(default_factory=list, description="Limitations of the comparison.")
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the parts, of the notes their ids: none of them may be cut."""
+        for name, part in super().concise_parts(asked):
+            ids = dict.fromkeys(note.partition(":")[0] for note in self.notes)
+            yield name, [*ids] if name == "notes" else part
 
     @property
     def decisive(self) -> list[Comparison]:

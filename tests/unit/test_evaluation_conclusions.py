@@ -132,14 +132,17 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
     assert html.count(">met</span>") == 2
 
 
-def test_a_concise_report_has_the_classes_with_errors_of_the_system_that_matters():
+def test_a_concise_report_has_every_note_and_the_classes_with_errors_of_the_system_that_matters():
     def classes(**values):
         return {key: ClassScore(value=one, num_examples=6) for key, one in values.items()}
 
     kept = {"most": classes(a=0.0), "tuned": classes(a=0.5, b=1.0)}
     tried = [system(name, 0.9, per_class=own) for name, own in kept.items()]
     assert several(tried, [BEST]).worst_classes == {"a": "0.5, 6 rows"}
-    shown = concise(several(tried, [BEST]), "evaluate", EvaluateRequest(model="m", dataset="d"))
+    notes = {"notes": [f"few_wordings: {'x' * 900}", f"near_copies: {'y' * 900}"]}
+    report = several(tried, [BEST]).model_copy(update=notes)
+    shown = concise(report, "evaluate", EvaluateRequest(model="m", dataset="d"))
+    assert shown["notes"] == ["few_wordings", "near_copies"]
     assert shown["worst_classes"] == {"a": "0.5, 6 rows"}
 
 
