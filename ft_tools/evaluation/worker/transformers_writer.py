@@ -8,7 +8,6 @@ from typing import Any
 
 import llguidance.hf
 import torch
-from jinja2 import TemplateError
 from llguidance import LLTokenizer
 from peft import PeftModel
 
@@ -17,7 +16,7 @@ from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.worker.decoding import decode
-from ft_tools.evaluation.worker.writer import plain_prompt
+from ft_tools.evaluation.worker.writer import plain_prompt, thought_switch
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.end_tokens import after_channel, end_tokens
 from ft_tools.models.worker.loading import load
@@ -74,13 +73,7 @@ class TransformersWriter:
     @cached_property
     def _without_thought(self) -> dict[str, bool]:
         """Return the template's switch where it opens an answer as one is trained: no thought."""
-        off, talk = {"enable_thinking": False}, [{"role": "user", "content": "?"}]
-        write = partial(self.tokenizer.apply_chat_template, tokenize=False)
-        # A template that does not take so short a talk says nothing of thoughts.
-        with contextlib.suppress(TemplateError):
-            whole = str(write([*talk, {"role": "assistant", "content": "!"}]))
-            return off if whole.startswith(write(talk, add_generation_prompt=True, **off)) else {}
-        return {}
+        return thought_switch(partial(self.tokenizer.apply_chat_template, tokenize=False))
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text that is rendered already; the special tokens in it are special."""

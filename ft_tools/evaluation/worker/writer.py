@@ -1,9 +1,12 @@
 """A model that continues texts, whatever runs it, and how it is asked."""
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
+
+from jinja2 import TemplateError
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.answers import Answer, Batch
@@ -34,6 +37,17 @@ class Writer(Protocol):
 def plain_prompt(example: HeldOut) -> str:
     """Return what is asked without any template."""
     return "\n\n".join(str(m.get("content") or "") for m in example.messages)
+
+
+def thought_switch(write: Callable[..., Any]) -> dict[str, bool]:
+    """Return the template's switch where it opens an answer as one is trained: no thought."""
+    off, talk = {"enable_thinking": False}, [{"role": "user", "content": "?"}]
+    # A template that does not take so short a talk says nothing of thoughts; llama.cpp's
+    # formatter raises a ValueError for it.
+    with contextlib.suppress(TemplateError, ValueError):
+        whole = str(write([*talk, {"role": "assistant", "content": "!"}]))
+        return off if whole.startswith(write(talk, add_generation_prompt=True, **off)) else {}
+    return {}
 
 
 def ask_model(
