@@ -55,6 +55,8 @@ class HeldOut:
     def written(self) -> str:
         """Return the wanted answer as one text, with the thought that is written before it."""
         content = self.row.get("completion") if self.is_text else self.answer.get("content")
+        if content and self.answer.get("tool_calls"):
+            return f"{content}\n{self.reference}".strip()
         return str(content or self.reference).strip()
 
     @property

@@ -10,9 +10,11 @@ from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadData, BadInput, PlanChanged
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.models import ModelFiles, may_think
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.formats.test_sets import asked_by
 from ft_tools.publish import sha256
+from ft_tools.runs.state import directory
 from tests.made_runs import made_run
 from tests.unit.held_out_files import (
     TEMPLATE,
@@ -219,6 +221,27 @@ def test_a_reference_is_what_follows_its_thought_and_is_as_long_as_it_was_writte
         assert {one.reference for one in found} <= {"spam", "ham"}
         # They are the same rows to the count of looks, which knows them with their thoughts.
         assert asked_by(one.numbered for one in found) == asked_by(enumerate(made, 1))
+
+
+def test_an_answer_with_text_and_calls_is_as_long_as_both(workspace):
+    call = {"type": "function", "function": {"name": "find", "arguments": {"place": "Oslo"}}}
+    row = chat("Where?", "I will look.")
+    row["messages"][-1]["tool_calls"] = [call]
+    (found,) = read_held_out(write(workspace / "held.jsonl", [row]))
+    assert found.written.startswith("I will look.")
+    assert found.written.endswith(found.reference)
+    assert json.loads(found.reference) == [call["function"]]
+
+
+def test_the_plans_of_all_runs_are_read_once_for_all_models(workspace, monkeypatch):
+    made_run(SHIPS[0], files={"plan": {"task": "merge"}})
+    read, whole_json = [], directory.whole_json
+    monkeypatch.setattr(directory, "whole_json", lambda path: read.append(path) or whole_json(path))
+    names = ("org/one", "org/two")
+    assert may_think(
+        ModelFiles(name=one, kind="hub", load_from=one, files_sha256="") for one in names
+    )
+    assert len(read) == 1
 
 
 STORIES = [

@@ -259,16 +259,19 @@ def may_think(models: Iterable[ModelSource | ModelFiles]) -> bool:
 
     That one answers at once, and another that thinks would be cut before its answer.
     """
-    plans = [_training_of(one) for one in models]
+    known = {one: directory.whole_json(one / "plan.json") for one in directory.all_runs()}
+    plans = [_training_of(one, known) for one in models]
     # A reinforcement run's model writes thoughts itself; older plans did not count them.
     trained = [one.get("dataset") for one in plans if one.get("task") in {"sft", "dpo", "kto"}]
     return all(one.get("num_thoughts", 1) for one in trained if isinstance(one, dict))
 
 
-def _training_of(model: ModelSource | ModelFiles) -> dict[str, Any]:
+def _training_of(
+    model: ModelSource | ModelFiles, known: Mapping[Path, dict[str, Any]]
+) -> dict[str, Any]:
     """Return the plan of the run that trained a model last, shipped or not; empty if unknown."""
     is_run = directory.RUN_ID.fullmatch(model.name)
-    place, plans = model.name if is_run else model.adapter or model.load_from, _plans()
+    place, plans = model.name if is_run else model.adapter or model.load_from, dict(known)
     while (run_dir := _run_of(place, plans)) is not None:
         # Each once: folders may be made again out of each other.
         plan = plans.pop(run_dir)
@@ -276,10 +279,6 @@ def _training_of(model: ModelSource | ModelFiles) -> dict[str, Any]:
             return plan
         place = plan["source"]
     return {}
-
-
-def _plans() -> dict[Path, dict[str, Any]]:
-    return {one: directory.whole_json(one / "plan.json") for one in directory.all_runs()}
 
 
 def _run_of(place: str, plans: Mapping[Path, Mapping[str, Any]]) -> Path | None:
