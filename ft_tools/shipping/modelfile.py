@@ -50,23 +50,25 @@ def parts_of(render: Render, bos: str) -> PromptParts | None:
     try:
         parts = _cut(render, bos)
         cases = probes(with_system=parts.system is not None)
-        return parts if all(parts.render(*case) == render(*case) for case in cases) else None
+        return parts if all(parts.render(one, True) == render(one, True) for one in cases) else None
     except Exception:
         # A template raises whatever it likes, for instance for a role that it does not know.
         return None
 
 
-def probes(*, with_system: bool) -> list[tuple[list[Message], bool]]:
-    """Return conversations of one to five messages, with and without the start of an answer."""
+def probes(*, with_system: bool) -> list[list[Message]]:
+    """Return conversations of one to four messages that end with a question.
+
+    Those that end with an answer are never rendered, and thinking templates add to them.
+    """
     system = {"role": "system", "content": "You answer briefly."}
     talk = [
         {"role": "user", "content": "Hello, who are you?"},
         {"role": "assistant", "content": "A model.\nA small one."},
         {"role": "user", "content": "What is 2 + 2?"},
-        {"role": "assistant", "content": '{"answer": 4}'},
     ]
-    some = [(talk[:1], True), (talk[:2], False), (talk[:3], True), (talk[:4], False)]
-    return some + [([system, *t], g) for t, g in some] if with_system else some
+    some = [talk[:1], talk]
+    return some + [[system, *each] for each in some] if with_system else some
 
 
 def ollama_template(parts: PromptParts) -> str:

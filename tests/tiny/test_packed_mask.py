@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations import sdpa_attention
 
 from ft_tools.models.families import FAMILIES, TRAITS
-from ft_tools.training.worker.loading import repeat_heads
+from ft_tools.models.worker.loading import repeat_heads
 from ft_tools.training.worker.packing_check import leaked_fraction
 
 pytestmark = pytest.mark.tiny

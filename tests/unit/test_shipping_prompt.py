@@ -16,6 +16,14 @@ def chatml(messages, generation):
     return text + ("<|im_start|>assistant\n" if generation else "")
 
 
+def qwen3(messages, generation):
+    """Render as Qwen 3 does: a last answer gets an empty thought, which no prompt has."""
+    text = chatml(messages, generation)
+    head, said, answer = text.rpartition("<|im_start|>assistant\n")
+    is_closed = messages[-1]["role"] == "assistant"
+    return f"{head}{said}<think>\n\n</think>\n\n{answer}" if is_closed else text
+
+
 def llama3(messages, generation):
     text = "<|begin_of_text|>"
     for message in messages:
@@ -47,6 +55,7 @@ def raising(messages, generation):
 
 TEMPLATES = {
     "chatml": (chatml, ""),
+    "qwen3": (qwen3, ""),
     "llama3": (llama3, "<|begin_of_text|>"),
     "gemma": (gemma, "<bos>"),
 }
@@ -58,8 +67,7 @@ def test_what_ollama_would_build_is_what_training_saw(name):
     render, bos = TEMPLATES[name]
     parts = modelfile.parts_of(render, bos)
     template = modelfile.ollama_template(parts)
-    cases = modelfile.probes(with_system=parts.system is not None)
-    for talk in (talk for talk, generation in cases if generation):
+    for talk in modelfile.probes(with_system=parts.system is not None):
         assert bos + rendered(template, talk, parts.default_system) == render(talk, True)
 
 

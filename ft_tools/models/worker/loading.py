@@ -13,6 +13,7 @@ import huggingface_hub
 import torch
 import transformers
 from transformers import AutoConfig, BitsAndBytesConfig
+from transformers.integrations import sdpa_attention
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.models.machine import Card, Machine
@@ -48,11 +49,31 @@ def load(folder: Path, place: Placement, *, quantization: Mapping[str, Any] | No
     if quantization:
         arguments = {**quantization, "bnb_4bit_compute_dtype": dtype}
         options["quantization_config"] = BitsAndBytesConfig(**arguments)
+    repeat_heads_on_old_cards()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     # A tensor is read only when it is needed, so that memory holds one more.
     os.environ[SEQUENTIAL] = "1"
     model = model_class(config).from_pretrained(folder, trust_remote_code=False, **options)
     return model.eval()
+
+
+def repeat_heads_on_old_cards() -> None:
+    """Ask this machine's card: a plan that was made elsewhere does not know its capability."""
+    if (
+        torch.cuda.is_available()
+        and torch.cuda.get_device_capability()[0] < devices.BF16_CAPABILITY
+    ):
+        repeat_heads()
+
+
+def repeat_heads() -> None:
+    """Give SDPA keys and values for every query head, on cards older than its grouped kernels.
+
+    Below compute capability 8 grouped attention without a mask falls back to the kernel that stores
+    all scores. Source: PyTorch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: the
+    memory-efficient kernel takes no grouped heads, and FlashAttention needs capability 8.
+    """
+    sdpa_attention.use_gqa_in_sdpa = lambda *_, **__: False
 
 
 def fetched(name: str, revision: str | None = None) -> Path:

@@ -18,13 +18,11 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.integrations import sdpa_attention
 
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.worker.build import text_path
-from ft_tools.models.worker.loading import model_class
-from ft_tools.runs.hardware.devices import BF16_CAPABILITY
+from ft_tools.models.worker.loading import model_class, repeat_heads_on_old_cards
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import defaults
 from ft_tools.training.exports.script import trainer_arguments
@@ -102,22 +100,6 @@ def load_model(plan: TrainingPlan) -> Any:
         # The preference trainers copy the adapter when they are made.
         _give_addresses(model)
     return model
-
-
-def repeat_heads_on_old_cards() -> None:
-    """Ask this machine's card: a plan that was made elsewhere does not know its capability."""
-    if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < BF16_CAPABILITY:
-        repeat_heads()
-
-
-def repeat_heads() -> None:
-    """Give SDPA keys and values for every query head, on cards older than its grouped kernels.
-
-    Below compute capability 8 grouped attention without a mask falls back to the kernel that stores
-    all scores. Source: PyTorch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: the
-    memory-efficient kernel takes no grouped heads, and FlashAttention needs capability 8.
-    """
-    sdpa_attention.use_gqa_in_sdpa = lambda *_, **__: False
 
 
 def in_16_bits(config: PretrainedConfig) -> dict[str, Any]:
