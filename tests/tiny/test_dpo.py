@@ -141,9 +141,13 @@ def test_an_adapter_of_others_is_a_start_unless_it_took_it_out_of_the_base(
 
 
 @pytest.mark.faults
-def test_the_exported_script_trains_on_the_same_pairs_bit_for_bit(data, tmp_path):
+@pytest.mark.parametrize("is_over_adapter", [False, True])
+def test_the_exported_script_trains_on_the_same_pairs_bit_for_bit(
+    data, sft_run, tmp_path, is_over_adapter
+):
     training = {**PREFERENCE, "max_steps": 4}
-    request = DpoRequest(model="tiny-llama", training=training, peft={"r": 4}, **data)
-    session = prepared(request, "export")
+    start = {"sft_run": sft_run} if is_over_adapter else {"model": "tiny-llama", "peft": {"r": 4}}
+    request = DpoRequest(training=training, **start, **data)
+    session = prepared(request, f"export {is_over_adapter}")
     report = dpo.work(session)
     assert same_bits(weights_of(report.artifact), weights_of_script(session, tmp_path))
