@@ -44,7 +44,11 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
         },
         lead=_result(report),
         picture=interval_chart(
-            [(row.system, row.ci_low, row.difference, row.ci_high) for row in report.comparisons],
+            [
+                (row.system, row.ci_low, row.difference, row.ci_high)
+                for row in report.comparisons
+                if row.metric == report.main_metric
+            ],
             title=f"Difference from the base model on held-out messages, {report.main_metric}",
             x_label="difference, with its 95% interval",
         ),
