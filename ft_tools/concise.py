@@ -70,13 +70,13 @@ def _parts(value: BaseModel, asked: Mapping[str, Any]) -> Iterator[tuple[str, An
     parts: Iterable[tuple[str, Any]] = ((name, getattr(value, name)) for name in names)
     if isinstance(value, Report):
         parts = value.concise_parts(asked)
-    for name, part in _told(value, asked, parts):
+    for name, part in _without_known(value, asked, parts):
         short = _short(part, asked)
         if short not in EMPTY:
             yield name, short
 
 
-def _told(
+def _without_known(
     value: BaseModel, asked: Mapping[str, Any], parts: Iterable[tuple[str, Any]]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the parts of a model that say anything: no defaults, and nothing that was asked."""

@@ -268,9 +268,9 @@ class EvaluationReport(Part):
 
     def concise_parts(self, asked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield the parts, of the notes their ids: none of them may be cut."""
+        ids = list(dict.fromkeys(note.partition(":")[0] for note in self.notes))
         for name, part in super().concise_parts(asked):
-            ids = dict.fromkeys(note.partition(":")[0] for note in self.notes)
-            yield name, [*ids] if name == "notes" else part
+            yield name, ids if name == "notes" else part
 
     @property
     def decisive(self) -> list[Comparison]:
