@@ -96,10 +96,9 @@ def training_arguments(basis: Basis, given: Mapping[str, Any], device: Device) -
     if task == "grpo":
         # GRPOConfig cuts no prompt.
         del resolved["max_length"]
-    if task == "dpo":
-        resolved |= {"beta": 0.1, "loss_type": ["sigmoid"]}
-    if task == "kto":
-        resolved |= {"beta": 0.1, "loss_type": "kto"}
+    if task in {"dpo", "kto"}:
+        loss = ["sigmoid"] if task == "dpo" else "kto"
+        resolved |= {"beta": facts.number("dpo.beta"), "loss_type": loss}
     resolved |= given
     if task == "grpo":
         # What a run gained is counted from its start.
