@@ -54,7 +54,8 @@ def concise(report: Report, tool: str, request: BaseModel) -> dict[str, Any]:
         if name in report.QUOTED and name not in quoted:
             continue
         whole = _inside(part, root)
-        fitting = whole if name in quoted else _fitting(whole, left)
+        few = _few_numbers(whole)
+        fitting = few if name in quoted else _fitting(few, left)
         if fitting != whole:
             cut.append(name)
         if fitting not in EMPTY:
@@ -100,8 +101,7 @@ def _short(value: Any, asked: Mapping[str, Any]) -> Any:
     if isinstance(value, list | tuple):
         if value and isinstance(value[0], Reason):
             return list(dict.fromkeys(reason.id for reason in value if reason.id))
-        numbers = all(isinstance(part, int | float) for part in value)
-        return [_short(part, {}) for part in (value[:FIRST] if numbers else value)]
+        return [_short(part, {}) for part in value]
     if isinstance(value, float):
         return round(value) if abs(value) >= 1000 else float(f"{value:.3g}")
     return to_jsonable_python(value)
@@ -116,6 +116,16 @@ def _inside(value: Any, root: str) -> Any:
     if isinstance(value, dict):
         return {key: _inside(part, root) for key, part in value.items()}
     return value
+
+
+def _few_numbers(value: Any) -> Any:
+    """Return JSON values with the first numbers alone of lists of numbers."""
+    if isinstance(value, dict):
+        return {key: _few_numbers(part) for key, part in value.items()}
+    if not isinstance(value, list):
+        return value
+    numbers = all(isinstance(part, int | float) for part in value)
+    return value[:FIRST] if numbers else [_few_numbers(part) for part in value]
 
 
 def _workspace() -> str:

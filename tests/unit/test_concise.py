@@ -38,6 +38,7 @@ def test_only_what_the_caller_does_not_know_is_left(workspace):
         "size_gib": 12.3,
         "rows": [0, 1, 2, 3, 4],
         "reasons": ["few"],
+        "shortened": ["rows"],
         "next_steps": [
             {"tool": "ask", SAME: {"confirm": "h"}, "why": "starts it"},
             {"tool": "get_run", "arguments": {"path": "b"}, "why": "shows it"},
