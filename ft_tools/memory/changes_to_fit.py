@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -76,7 +76,8 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
     """
     shape, rows = setup.shape, _rows()
     taken: list[tuple[str, Arguments]] = []
-    current, found = request, estimate(setup, request.gpu)
+    start = estimate(setup, request.gpu)
+    current, found = request, start
     while found.fits(usable_gib) != "yes":
         step = _cheapest(current, shape, found.peak)
         if step is None:
@@ -84,16 +85,19 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
         name, arguments, found = step
         taken.append((name, arguments))
         current = _changed(current, arguments)
+    estimates = _one_by_one(request, shape, taken)
     if found.fits(usable_gib) == "yes":
         for one in reversed(taken[:-1]):
             rest = [other for other in taken if other is not one]
-            if _suffice(request, shape, [arguments for _, arguments in rest], usable_gib):
-                taken = rest
+            fewer = _one_by_one(request, shape, rest)
+            peaks = [start.peak, *(each.peak for each in fewer)]
+            each_saves = all(later <= _with_a_saving(peak) for peak, later in pairwise(peaks))
+            if fewer and each_saves and fewer[-1].fits(usable_gib) == "yes":
+                taken, estimates = rest, fewer
     changes: list[Change] = []
     so_far: Arguments = {}
-    for name, arguments in taken:
+    for (name, arguments), found in zip(taken, estimates, strict=True):
         so_far = so_far | arguments
-        found = _estimated(_changed(request, so_far), shape)
         changes.append(
             Change(
                 change=rows[name]["change"],
@@ -113,21 +117,31 @@ def _cheapest(
     for name, row in _rows().items():
         if arguments := _replaced(name, row, request):
             found = _estimated(_changed(request, arguments), shape)
-            if found.peak <= peak * (1 - MIN_SAVING):
+            if found.peak <= _with_a_saving(peak):
                 return name, arguments, found
     return None
 
 
-def _suffice(
-    request: VramRequest, shape: ModelShape, changes: list[Arguments], usable_gib: float
-) -> bool:
-    """Return whether a run fits with these changes, each possible after those before it."""
+def _with_a_saving(peak: float) -> float:
+    return peak * (1 - MIN_SAVING)
+
+
+def _one_by_one(
+    request: VramRequest, shape: ModelShape, changes: list[tuple[str, Arguments]]
+) -> list[Estimate]:
+    """Estimate a run after each of these changes; none if one isn't possible after those before it.
+
+    A sharded optimizer, say, isn't without the GPUs to share.
+    """
+    estimates: list[Estimate] = []
+    so_far: Arguments = {}
     try:
-        changed = reduce(_changed, changes, request)
+        for _, arguments in changes:
+            so_far = so_far | arguments
+            estimates.append(_estimated(_changed(request, so_far), shape))
     except ValidationError:
-        # A sharded optimizer, say, without the GPUs to share.
-        return False
-    return _estimated(changed, shape).fits(usable_gib) == "yes"
+        return []
+    return estimates
 
 
 def _rows() -> dict[str, dict[str, Any]]:
