@@ -1,8 +1,11 @@
 """Whether examples that are packed into one row see one another, by family."""
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
+import re
+from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
@@ -15,8 +18,6 @@ FLASH = "flash_attention_2"
 FLASH_CAPABILITY = 8.0
 FLASH_PACKAGES = ("flash_attn", "kernels")
 """One of which is enough. Source: https://github.com/Dao-AILab/flash-attention, README."""
-KERNELS_VERSIONS = SpecifierSet(">=0.18.2,<0.19")
-"""Source: transformers 5.24, utils/import_utils.py, KERNELS_MIN_VERSION."""
 
 
 def flash_packages() -> list[str]:
@@ -28,8 +29,23 @@ def flash_packages() -> list[str]:
 def _has_kernels() -> bool:
     """Return whether transformers takes the installed version of `kernels`."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("kernels") in KERNELS_VERSIONS
+        return importlib.metadata.version("kernels") in kernels_versions()
     return False
+
+
+@functools.cache
+def kernels_versions() -> SpecifierSet:
+    """Return the versions of `kernels` that the installed transformers takes; read, not imported.
+
+    Source: transformers 5.25, utils/import_utils.py, KERNELS_MIN_VERSION and KERNELS_MAX_VERSION.
+    """
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return SpecifierSet()
+    text = Path(spec.origin).with_name("utils").joinpath("import_utils.py").read_text("utf-8")
+    bounds = dict(re.findall(r'^KERNELS_(MIN|MAX)_VERSION = "([\d.]+)"', text, re.MULTILINE))
+    signs = {"MIN": ">=", "MAX": "<"}
+    return SpecifierSet(",".join(f"{signs[name]}{bound}" for name, bound in bounds.items()))
 
 
 def takes_flash(shape: ModelShape) -> bool:

@@ -6,6 +6,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners import lora
 from transformers import AutoModelForCausalLM
 
+from ft_tools.models.worker.loading import NO_HUB_KERNELS
 from ft_tools.training import micro_batches
 from ft_tools.training.request import SftRequest
 from ft_tools.training.worker import loading, sft
@@ -102,7 +103,9 @@ def test_a_rank_that_gets_its_parts_from_the_first_has_an_address_for_each_train
     """accelerate's FSDP finds the optimizer's weights by their addresses."""
     _, plan = trainer_of(workspace, tiny_model_in, "bfloat16", training=QUICK)
     adapted, whole = (
-        AutoModelForCausalLM.from_pretrained(plan.model.load_from, device_map={"": "meta"})
+        AutoModelForCausalLM.from_pretrained(
+            plan.model.load_from, device_map={"": "meta"}, **NO_HUB_KERNELS
+        )
         for _ in range(2)
     )
     adapter = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")

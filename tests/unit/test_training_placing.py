@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ft_tools.errors import BadInput, Missing
+from ft_tools.models.packing import kernels_versions
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
@@ -155,10 +156,11 @@ def test_a_run_with_a_job_is_not_called_interrupted_because_nobody_here_holds_it
 def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silent(
     workspace, tmp_path, monkeypatch
 ):
+    taken = next(each.version for each in kernels_versions() if each.operator == ">=")
     (tmp_path / "kernels.py").touch()
-    about = tmp_path / "kernels-0.18.2.dist-info" / "METADATA"
+    about = tmp_path / f"kernels-{taken}.dist-info" / "METADATA"
     about.parent.mkdir()
-    about.write_text("Metadata-Version: 2.1\nName: kernels\nVersion: 0.18.2\n")
+    about.write_text(f"Metadata-Version: 2.1\nName: kernels\nVersion: {taken}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -178,6 +180,6 @@ def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silen
     )
     assert planned(silent).endswith(f"@{commit}")
     # transformers takes no other versions.
-    about.write_text(about.read_text().replace("0.18.2", "0.17.2"))
+    about.write_text(about.read_text().replace(taken, "0.17.2"))
     assert planned(silent) == ""
     settings._kernel_commit.cache_clear()

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from ft_tools.errors import BadData, MissingExtra, OutputExists
 from ft_tools.models import demo
+from ft_tools.models.worker.loading import NO_HUB_KERNELS
 from ft_tools.publish import new_folder, sha256
 from ft_tools.runs.processes.worker_session import Session, main
 
@@ -58,7 +59,7 @@ def from_package(packaged: Path, staging: Path) -> str:
     place = {"pretrained_model_name_or_path": str(packaged.parent), "gguf_file": packaged.name}
     tokenizer = AutoTokenizer.from_pretrained(**place)
     # bfloat16 is what the Hub has; the rounding is far below that of the 4-bit file.
-    model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, **NO_HUB_KERNELS)
     # transformers refuses to save what it believes to be still quantized.
     del model.config.quantization_config
     model.hf_quantizer = None
@@ -81,7 +82,8 @@ def check(folder: Path) -> str:
         BadData: The answer makes no sense.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    loads = AutoModelForCausalLM.from_pretrained
+    model = loads(folder, dtype=torch.float32, **NO_HUB_KERNELS).eval()
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": demo.QUESTION}],
         add_generation_prompt=True,

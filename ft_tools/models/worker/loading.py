@@ -25,6 +25,13 @@ from ft_tools.runs.processes.endings import is_out_of_memory
 # Prefetching reads ahead of the merging of experts and holds up to 1.4 times the model.
 # Source: transformers 5.24, core_model_loading.py, convert_and_load_state_dict_in_model
 SEQUENTIAL = "HF_DEACTIVATE_ASYNC_LOAD"
+NO_HUB_KERNELS: dict[str, Any] = {"use_kernels": False}
+"""Arguments of `from_pretrained` for the layers of the model's own class.
+
+transformers 5.25 replaces them by compiled ones from the Hub where nothing is said: a run would ask
+the network for code that no plan names, and a process without weights (FSDP) cannot be given them.
+Source: transformers 5.25, modeling_utils.py, from_pretrained, use_kernels.
+"""
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
 
 
@@ -45,7 +52,7 @@ def free_machine(device: str = "auto") -> Machine:
 def load(folder: Path, place: Placement, *, quantization: Mapping[str, Any] | None = None) -> Any:
     """Load a model for inference where a placement says."""
     dtype = getattr(torch, place.dtype)
-    options: dict[str, Any] = {"dtype": dtype, "device_map": place.device_map}
+    options: dict[str, Any] = NO_HUB_KERNELS | {"dtype": dtype, "device_map": place.device_map}
     if quantization:
         arguments = {**quantization, "bnb_4bit_compute_dtype": dtype}
         options["quantization_config"] = BitsAndBytesConfig(**arguments)

@@ -37,7 +37,7 @@ def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
         "DATASET": plan.dataset.path,
         "VALIDATION": plan.validation.path if plan.validation else None,
         "DTYPE": plan.weights_dtype,
-        "INIT": loading_arguments(plan) | revision,
+        "INIT": {"use_kernels": False} | loading_arguments(plan) | revision,
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
         "COMPUTE_DTYPE": plan.device.precision,

@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from ft_tools.formats.formats import num_shared
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.formats.trl_formats import Example
+from ft_tools.models.worker.loading import NO_HUB_KERNELS
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.training.checks.learnable import Tally, require_answers
 from ft_tools.training.report import PreferenceRunReport, TrainingRunReport
@@ -55,8 +56,8 @@ class Preference(Training):
 
         TRL loads a full run's reference by the model's name; it has to be of the planned commit.
         """
-        if self.plan.method == "full" and (revision := loading.revision_of(self.plan)):
-            given = given | {"model_init_kwargs": revision}
+        if self.plan.method == "full":
+            given = given | {"model_init_kwargs": NO_HUB_KERNELS | loading.revision_of(self.plan)}
         where = f"a line of {self.plan.dataset.path}"
         with tokenizing.refused_by_template(where, self.train_set[0]):
             return super().make_trainer(given)

@@ -22,7 +22,11 @@ from transformers import (
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.worker.build import text_path
-from ft_tools.models.worker.loading import model_class, repeat_heads_on_old_cards
+from ft_tools.models.worker.loading import (
+    NO_HUB_KERNELS,
+    model_class,
+    repeat_heads_on_old_cards,
+)
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import defaults
 from ft_tools.training.exports.script import trainer_arguments
@@ -73,9 +77,8 @@ def load_model(plan: TrainingPlan) -> Any:
     if plan.engine == "mlx":
         return _hollow_model(plan)
     set_seed(plan.training["seed"])
-    extra = {
-        k: v for k, v in (plan.training.get("model_init_kwargs") or {}).items() if k != "dtype"
-    }
+    given = plan.training.get("model_init_kwargs") or {}
+    extra = NO_HUB_KERNELS | {k: v for k, v in given.items() if k != "dtype"}
     if plan.quantization is not None:
         compute = getattr(torch, plan.device.precision)
         extra["quantization_config"] = BitsAndBytesConfig(
@@ -126,7 +129,7 @@ def placement(plan: TrainingPlan) -> dict[str, Any]:
     if plan.place.sharding == "fsdp":
         return {"device_map": {"": "meta"}} if ranks_agree.local_rank() else {}
     if plan.device.name != "cpu" and plan.place.sharding == "ddp":
-        return {"device_map": {"": ranks_agree.local_rank()}}
+        return {"device_map": {"": f"cuda:{ranks_agree.local_rank()}"}}
     return {}
 
 

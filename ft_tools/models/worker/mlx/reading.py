@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from ft_tools.errors import Refused
 from ft_tools.models.rotary import older_spelling
+from ft_tools.models.worker.loading import NO_HUB_KERNELS
 from ft_tools.models.worker.mlx.model import TORCH_INSTEAD, MlxModel
 
 CHECKED_TOKENS = 64
@@ -55,7 +56,9 @@ def require_same_model(folder: Path) -> None:
         text.layer_types = kinds[:layers]
     numbers = np.random.default_rng(0)
     ids = numbers.integers(0, text.vocab_size, (1, CHECKED_TOKENS))
-    model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=torch.float32, **NO_HUB_KERNELS
+    )
     with torch.inference_mode():
         wanted = model.eval()(input_ids=torch.from_numpy(ids)).logits.float().numpy()
     del model
