@@ -8,7 +8,8 @@ INSTEAD = "use a 16-bit version of the model"
 """Of a quantized copy that cannot be trained."""
 # transformers expands these to 16 bits when it loads them for training.
 # Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
-DEQUANTIZED: set[Kind] = {"fp8", "mxfp4"}
+DEQUANTIZED: dict[Kind | None, str] = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
+"""And the class of its configuration there."""
 # Source: QLoRA, arXiv 2305.14314: 4-bit NormalFloat with double quantization.
 NF4: dict[str, Any] = {
     "load_in_4bit": True,

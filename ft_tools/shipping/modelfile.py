@@ -105,8 +105,8 @@ def modelfile(
         system = parts.default_system
     if system and can_be_shipped(system):
         lines.append(f'SYSTEM """{system}"""')
-    # Greedy, as it was measured; Ollama's default is 0.8.
-    lines.append("PARAMETER temperature 0")
+    # Greedy, as it was measured; Ollama's defaults are 0.8 and 1.1.
+    lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1"]
     lines += [f"PARAMETER {name} {value}" for name, value in (limits or {}).items()]
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
     return "\n".join(lines) + "\n"

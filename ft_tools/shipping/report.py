@@ -53,7 +53,8 @@ class MergeCheck(Report):
         description="What the adapter changes: mean KL of the base without it, nats per token."
     )
     applied_fraction: float | None = Field(
-        description="How much of that change the merge has: 1 all, 0 none; null: no change."
+        description="How much of that change the merge has: 1 all, 0 none; of the weights where "
+        "compute_dtype has 16 bits; null: no change, or PEFT merged and it has."
     )
     max_abs_logit_difference: float
     top1_agreement: float = Field(description="0 to 1.")

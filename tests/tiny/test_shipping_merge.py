@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from ft_tools import facts
+from ft_tools.errors import Refused
 from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import load
@@ -204,6 +205,24 @@ def test_a_weak_adapter_that_was_forgotten_is_told_from_one_that_was_rounded(par
     assert rounded.passed, rounded
     assert forgotten.applied_fraction == pytest.approx(0.0, abs=1e-6)
     assert not forgotten.passed
+
+
+def test_models_that_run_in_16_bits_are_judged_by_their_weights(parts, tmp_path):
+    base, adapter, merged = parts("llama", torch.bfloat16, scale=0.1)
+    merge(base, adapter, merged)
+    place = replace(IN_FLOAT32, dtype="bfloat16")
+    plan = ShipPlan.model_construct(adapter=inspected(base, adapter), quantization=None)
+    shipment = Shipment(Quiet(), plan, base, tmp_path, tmp_path)
+
+    def applied(folder):
+        found = Proof(None, HeldOut("given", PROMPTS, [], []), tmp_path / "rows.f32", 128)
+        found.fill(load(folder, place))
+        return ship.check_merge(shipment, adapter, found, place, folder).applied_fraction
+
+    assert applied(merged) == pytest.approx(1.0, abs=0.05)
+    # Of logits in bfloat16 it would seem to be half there.
+    with pytest.raises(Refused, match=r"[^\d]0% of the adapter's effect"):
+        applied(base)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,32 @@ def test_the_sharding_of_several_gpus_is_exported_too(plan, tmp_path):
     assert kept == {"sync_each_batch": True}
 
 
+def test_axolotl_is_told_what_ends_an_answer_where_the_tokenizer_does_not_say(files, plan):
+    folder = files / "instruct"
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}<end_of_turn>")
+    token = {"id": 7, "content": "<end_of_turn>"}
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [token]}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7]}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
+    assert axolotl.arguments(plan)["eot_tokens"] == ["<end_of_turn>"]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end_of_turn>"}))
+    assert axolotl.arguments(plan)["eot_tokens"] is None
+
+
+def test_attention_and_packed_formats_are_those_of_the_plan(files, plan):
+    kernel = "kernels-community/flash-attn2@abc"
+    training = plan.training | {"model_init_kwargs": {"attn_implementation": kernel}}
+    packed = plan.model_copy(update={"training": training | {"packing": True}})
+    assert axolotl.arguments(packed)["attn_implementation"] == kernel
+    assert " 'kernels" in script.script(packed)
+    assert axolotl.arguments(plan)["attn_implementation"] == "sdpa"
+    assert constants(script.script(plan))["DEQUANTIZED"] is None
+    config = json.loads((files / "instruct" / "config.json").read_text())
+    mxfp4 = config | {"quantization_config": {"quant_method": "mxfp4"}}
+    (files / "instruct" / "config.json").write_text(json.dumps(mxfp4))
+    assert constants(script.script(plan))["DEQUANTIZED"] == "Mxfp4Config"
+
+
 def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(files):
     (files / "own.jinja").write_text((files / "instruct" / "chat_template.jinja").read_text())
     asked = {"training": {"chat_template_path": "own.jinja"}, "validation": "held_out.jsonl"}

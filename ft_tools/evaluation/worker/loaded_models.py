@@ -102,7 +102,11 @@ class LoadedModels:
         if files.kind == "gguf":
             # An extra that is compiled.
             from ft_tools.evaluation.worker.gguf_writer import GgufWriter
+            from ft_tools.models.worker.gguf import gpu_layers
 
+            if gpu_layers():
+                # It asks for the card's memory whatever is there already.
+                self.free()
             return GgufWriter(files.load_from)
         kind = TransformersWriter
         if self._plan is not None and self._plan.on_mlx:

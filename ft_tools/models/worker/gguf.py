@@ -30,30 +30,34 @@ def gpu_layers() -> int:
 def open_file(
     path: Path | str, num_context: int, *, vocab_only: bool = False, verbose: bool = False
 ) -> Any:
-    """Open a GGUF file.
+    """Open a GGUF file, on a card where llama.cpp was built for one and the file fits there.
 
     Raises:
         BadInput: llama.cpp cannot load the file.
     """
-    try:
-        return llama_cpp.Llama(
-            str(path),
-            n_ctx=num_context,
-            n_batch=min(num_context, BATCH_TOKENS),
-            n_threads=num_threads(),
-            n_threads_batch=num_threads(),
-            n_gpu_layers=0 if vocab_only else gpu_layers(),
-            vocab_only=vocab_only,
-            seed=0,
-            verbose=verbose,
-        )
-    except ValueError as error:
-        raise BadInput(
-            f"llama.cpp (llama-cpp-python {llama_cpp.__version__}) cannot load {path}: it is "
-            "damaged, or of an architecture or a layout that this version does not know, or a "
-            f"context of {num_context} tokens does not fit in memory; "
-            "`python -m pip install -U llama-cpp-python`, or take another format"
-        ) from error
+    on_card = 0 if vocab_only else gpu_layers()
+    # A file that is larger than what the card has free is run in memory.
+    for layers in dict.fromkeys((on_card, 0)):
+        try:
+            return llama_cpp.Llama(
+                str(path),
+                n_ctx=num_context,
+                n_batch=min(num_context, BATCH_TOKENS),
+                n_threads=num_threads(),
+                n_threads_batch=num_threads(),
+                n_gpu_layers=layers,
+                vocab_only=vocab_only,
+                seed=0,
+                verbose=verbose,
+            )
+        except ValueError as found:
+            error = found
+    raise BadInput(
+        f"llama.cpp (llama-cpp-python {llama_cpp.__version__}) cannot load {path}: it is "
+        "damaged, or of an architecture or a layout that this version does not know, or a "
+        f"context of {num_context} tokens does not fit in memory; "
+        "`python -m pip install -U llama-cpp-python`, or take another format"
+    ) from error
 
 
 def tokenize(model: Any, text: str) -> list[int]:

@@ -23,7 +23,7 @@ from ft_tools.shipping.estimates import place_of_merge
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan, inspected
-from ft_tools.shipping.quality import gates_of, next_steps, recommend
+from ft_tools.shipping.quality import gates_of, judged, next_steps, recommend
 from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport, WeightCheck
 from ft_tools.shipping.worker import merging, prompts, shipped_formats
 from ft_tools.shipping.worker.proof import Proof, compare_weights, greedy, held_out, means
@@ -181,7 +181,7 @@ def prove(shipment: Shipment, folder: Path) -> Proof:
     free_memory()
     if shipment.adapter:
         session.phase("checking the merge")
-        proof.check = check_merge(shipment, shipment.adapter, proof, place)
+        proof.check = check_merge(shipment, shipment.adapter, proof, place, folder)
     return proof
 
 
@@ -213,7 +213,9 @@ def check_weights(shipment: Shipment, adapter: Path, folder: Path) -> WeightChec
     return found
 
 
-def check_merge(shipment: Shipment, adapter: Path, proof: Proof, place: Placement) -> MergeCheck:
+def check_merge(
+    shipment: Shipment, adapter: Path, proof: Proof, place: Placement, folder: Path
+) -> MergeCheck:
     """Compare base plus adapter with the merged model, where that was run.
 
     Raises:
@@ -223,6 +225,8 @@ def check_merge(shipment: Shipment, adapter: Path, proof: Proof, place: Placemen
     check = proof.check_merge(expected, place.dtype, "the base with its adapter")
     del expected
     free_memory()
+    if place.dtype != "float32":
+        check = judged(check.model_copy(update=applied_in_16_bits(shipment, adapter, folder)))
     if quantized := shipment.plan.quantization:
         kl = proof.mean_kl_from(merging.adapted(shipment.base, adapter, place, quantized))
         free_memory()
@@ -241,6 +245,20 @@ def check_merge(shipment: Shipment, adapter: Path, proof: Proof, place: Placemen
             lost=lost,
         )
     return check
+
+
+def applied_in_16_bits(shipment: Shipment, adapter: Path, folder: Path) -> dict[str, float | None]:
+    """Return the applied fraction of a model that was run in 16 bits, as a field of its check.
+
+    The base's rounding is in both differences of logits: of a small change they show about half,
+    whether it was merged or forgotten. The weights are compared in float32 instead, where the files
+    have the names of the adapter.
+    """
+    about = shipment.plan.adapter
+    if about is None or about.route != "shards":
+        return {"applied_fraction": None}
+    found = compare_weights(shipment.base, adapter, folder)
+    return {"applied_fraction": found.applied_fraction}
 
 
 def lineage(shipment: Shipment) -> dict[str, str]:

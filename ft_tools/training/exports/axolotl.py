@@ -6,10 +6,13 @@ YAML is written a key a line with JSON values, which every YAML parser reads.
 import contextlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import FineTuningError
+from ft_tools.models import hub
 from ft_tools.models.adapter_targets import named_targets
+from ft_tools.models.model_folder import chat_template, read_object, tokenizer_folder
 from ft_tools.models.shape_of_model import config_of
 from ft_tools.training.checks import memory
 from ft_tools.training.exports.script import loading_arguments, renamed
@@ -38,7 +41,7 @@ NAMES = dict(zip(SAME, SAME, strict=True)) | {
 # In other words below, or without a meaning there.
 HANDLED = {"packing", "max_steps", "gradient_checkpointing", "warmup_steps", "eval_steps",
            "eval_strategy", "chat_template_path", "report_to", "completion_only_loss",
-           "assistant_only_loss", "model_init_kwargs"}  # fmt: skip
+           "assistant_only_loss", "model_init_kwargs", "attn_implementation"}  # fmt: skip
 PEFT_NAMES = {
     "r": "lora_r",
     "lora_alpha": "lora_alpha",
@@ -109,6 +112,9 @@ def arguments(plan: TrainingPlan) -> dict[str, Any]:
         "fp16": plan.device.precision == "float16" or None,
         "output_dir": "axolotl-output",
         "chat_template": "tokenizer_default",
+        # Its own default does not pack.
+        "attn_implementation": loading_arguments(plan).get("attn_implementation", "sdpa"),
+        "eot_tokens": _turn_ends(plan) or None,
     }
     if template := training.get("chat_template_path"):
         found |= {"chat_template": "jinja", "chat_template_jinja": template}
@@ -151,6 +157,29 @@ def _data(plan: TrainingPlan, path: str) -> dict[str, Any]:
     plain = {"type": fields | {"format": line, "no_input_format": line}}
     known = kinds.get(plan.dataset.format, plain)
     return {"path": path, "ds_type": "json", "split": "train", **known}
+
+
+def _turn_ends(plan: TrainingPlan) -> list[str]:
+    """Return the tokens that end an answer, where a template writes others than the tokenizer's.
+
+    It trains on the tokenizer's own alone, which Gemma's templates do not write.
+
+    Source: Axolotl 0.19.0, prompt_strategies/chat_template.py.
+    """
+    folder = Path(tokenizer_folder(plan.model.adapter, plan.model.load_from))
+    if not folder.is_dir():
+        kept = hub.cached(plan.model.load_from)
+        folder = kept[0] if kept else folder
+    template = chat_template(folder, plan.training.get("chat_template_path")) or ""
+    end = read_object(folder / "tokenizer_config.json").get("eos_token")
+    text = str(end.get("content", "") if isinstance(end, dict) else end or "")
+    if "eos_token" in template or (text and text in template):
+        return []
+    ids = read_object(folder / "generation_config.json").get("eos_token_id")
+    listed = read_object(folder / "tokenizer.json").get("added_tokens") or []
+    named = {token["id"]: token["content"] for token in listed}
+    ends = (named.get(one, "") for one in (ids if isinstance(ids, list) else [ids]))
+    return [end for end in ends if end and end in template]
 
 
 def _adapter(plan: TrainingPlan) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A plan as a script with TRL alone, which runs anywhere."""
 
+import contextlib
 import importlib.metadata
 from collections.abc import Mapping
 from importlib.resources import files
@@ -8,7 +9,11 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from ft_tools.errors import FineTuningError
 from ft_tools.models.model_folder import tokenizer_folder
+from ft_tools.models.packing import FLASH
+from ft_tools.models.quantized import DEQUANTIZED, prequantized
+from ft_tools.models.shape_of_model import config_of
 from ft_tools.training.training_plan import SftPlan, TrainingPlan
 
 GATED = """
@@ -40,6 +45,7 @@ def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
         "INIT": {"use_kernels": False} | loading_arguments(plan) | revision,
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
+        "DEQUANTIZED": _dequantized_by(plan),
         "COMPUTE_DTYPE": plan.device.precision,
         "TRAINING": training | {"output_dir": "trl-output"},
         "MARKS": plan.task == "kto",
@@ -61,6 +67,13 @@ def loading_arguments(plan: TrainingPlan) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != "dtype"}
 
 
+def _dequantized_by(plan: TrainingPlan) -> str | None:
+    """Return the class of transformers that loads a packed base in 16 bits; None: it is plain."""
+    with contextlib.suppress(FineTuningError):
+        return DEQUANTIZED.get(prequantized(config_of(plan.model.load_from)))
+    return None
+
+
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
     """Return a value, or one made of others, with the names that paths have in a folder."""
     if isinstance(value, dict):
@@ -74,6 +87,8 @@ def _requirements(plan: TrainingPlan) -> str:
     """Return what the script imports, in the versions that this package trains with."""
     names = ["transformers", "trl", "peft", "datasets"]
     names += ["bitsandbytes"] if plan.quantization is not None else []
+    kernel = loading_arguments(plan).get("attn_implementation", "")
+    names += ["kernels"] if "/" in kernel else ["flash-attn"] if kernel == FLASH else []
     ranges: dict[str, str] = {}
     for line in importlib.metadata.requires("fine-tuning-llm") or []:
         needed = Requirement(line)

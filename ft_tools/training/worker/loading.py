@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners import lora
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -11,8 +12,6 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
-    FineGrainedFP8Config,
-    Mxfp4Config,
     PretrainedConfig,
     Trainer,
     TrainingArguments,
@@ -116,8 +115,7 @@ def in_16_bits(config: PretrainedConfig) -> dict[str, Any]:
     found = prequantized({"quantization_config": getattr(config, "quantization_config", None)})
     if found not in DEQUANTIZED:
         return {}
-    kinds = {"mxfp4": Mxfp4Config, "fp8": FineGrainedFP8Config}
-    return {"quantization_config": kinds[found](dequantize=True)}
+    return {"quantization_config": getattr(transformers, DEQUANTIZED[found])(dequantize=True)}
 
 
 def placement(plan: TrainingPlan) -> dict[str, Any]:

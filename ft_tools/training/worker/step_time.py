@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from ft_tools.models.worker.loading import model_class
+from ft_tools.models.worker.loading import model_class, repeat_heads_on_old_cards
 from ft_tools.training.preflight import StepQuestion, StepTime
 from ft_tools.training.worker import loading
 
@@ -68,6 +68,7 @@ def _model(question: StepQuestion, blocks: int) -> Any:
     # A quantized base computes in 16 bits what it holds in 4.
     dtype = getattr(torch, question.dtype, torch.bfloat16)
     loads = model_class(config)
+    repeat_heads_on_old_cards()
     # Random weights are made where they are needed: for a GPU a processor would take long.
     with torch.device(question.device):
         model = loads.from_config(config, dtype=dtype, **question.init).to(question.device)
