@@ -38,7 +38,8 @@ from ft_tools.runs.state.directory import RUN_ID
 
 Scores = dict[str, list[float]]
 """Metric -> a value for each example."""
-PLAIN = re.compile(r"[^\W\d][\w.-]{0,39}")
+PLAIN = re.compile(r"(?=.{1,40}$)\w[\w.-]*(?: [\w.&-]+)?")
+"""A name of one or two words."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import kernels
 import pytest
 import torch
 from transformers import (
@@ -91,3 +92,21 @@ def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):
     packed = {name for name, p in model.named_parameters() if p.dtype == torch.uint8}
     assert any("q_proj" in name for name in packed)
     assert not any("coefs" in name or "lm_head" in name for name in packed)
+
+
+def test_a_kernel_that_was_fetched_is_loaded_without_asking_the_hub(tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    kept = tmp_path / "kernels--someone--sums" / "snapshots" / commit
+    (kept / "build" / "torch-universal").mkdir(parents=True)
+    (kept / "build" / "torch-universal" / "__init__.py").write_text("TOTAL = 6\n")
+    about = {"name": "sums", "id": "sums_1", "version": 1, "license": "MIT"}
+    about |= {"python-depends": [], "backend": {"type": "cpu"}}
+    (kept / "build" / "torch-universal" / "metadata.json").write_text(json.dumps(about))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("LOCAL_KERNELS", "a/b=/dev/null")
+    loading.use_kept_kernel("sdpa")
+    loading.use_kept_kernel(f"someone/sums@{commit[::-1]}")
+    assert os.environ["LOCAL_KERNELS"] == "a/b=/dev/null"
+    loading.use_kept_kernel(f"someone/sums@{commit}")
+    assert os.environ["LOCAL_KERNELS"] == f"a/b=/dev/null:someone/sums={kept}"
+    assert kernels.get_kernel("someone/sums", revision=commit).TOTAL == 6

@@ -7,8 +7,9 @@ import pytest
 
 from ft_tools.runs.launchers.table import parse, place_of
 from ft_tools.training.exports import axolotl, export, script
+from ft_tools.training.plan import plan_dpo
 from ft_tools.training.tool import launch_sft, plan_sft
-from tests.unit.launches import sft
+from tests.unit.launches import dpo, sft
 
 
 def parsed(text):
@@ -61,6 +62,7 @@ def test_the_sharding_of_several_gpus_is_exported_too(plan, tmp_path):
     written = exported(many, tmp_path)
     there, training = parsed(written["axolotl.yaml"]), constants(written["train.py"])["TRAINING"]
     assert there["fsdp_version"] == training["fsdp_config"]["version"] == 2
+    assert "torchrun --nproc-per-node 4 train.py" in written["train.py"]
     assert many.effective_batch == 4 * plan.effective_batch
     # Gradients are sharded after each micro-batch.
     kept = training["accelerator_config"]["gradient_accumulation_kwargs"]
@@ -91,6 +93,12 @@ def test_attention_and_packed_formats_are_those_of_the_plan(files, plan):
     mxfp4 = config | {"quantization_config": {"quant_method": "mxfp4"}}
     (files / "instruct" / "config.json").write_text(json.dumps(mxfp4))
     assert constants(script.script(plan))["DEQUANTIZED"] == "Mxfp4Config"
+
+
+def test_the_reference_of_a_whole_model_is_loaded_as_the_model_is(files):
+    plan = plan_dpo(dpo(method="full"))
+    own = constants(script.script(plan))
+    assert own["TRAINING"]["model_init_kwargs"] == own["INIT"] == {"use_kernels": False}
 
 
 def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(files):

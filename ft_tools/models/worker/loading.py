@@ -3,6 +3,7 @@
 Each load names its device: without one bitsandbytes takes a card and the inputs stay behind.
 """
 
+import contextlib
 import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import huggingface_hub
 import torch
 import transformers
+from huggingface_hub import constants
 from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.integrations import sdpa_attention
 
@@ -81,6 +83,24 @@ def repeat_heads() -> None:
     memory-efficient kernel takes no grouped heads, and FlashAttention needs capability 8.
     """
     sdpa_attention.use_gqa_in_sdpa = lambda *_, **__: False
+
+
+def use_kept_kernel(attention: str) -> None:
+    """Take a kernel of the Hub from its cache, where that has this commit for this machine.
+
+    `kernels` asks the Hub who published one at every load, else, and fails while that is away.
+    Source: kernels 0.19.1, _internals/hf_hub.py; LOCAL_KERNELS.
+    """
+    name, _, commit = attention.partition("@")
+    folder = Path(constants.HF_HUB_CACHE) / f"kernels--{name.replace('/', '--')}"
+    kept = folder / "snapshots" / commit
+    if commit and kept.is_dir():
+        with contextlib.suppress(Exception):
+            import kernels
+
+            kernels.get_local_kernel(kept)
+            given = filter(None, os.environ.get("LOCAL_KERNELS", "").split(":"))
+            os.environ["LOCAL_KERNELS"] = ":".join(dict.fromkeys([*given, f"{name}={kept}"]))
 
 
 def fetched(name: str, revision: str | None = None) -> Path:

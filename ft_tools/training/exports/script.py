@@ -35,6 +35,9 @@ def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
     training = trainer_arguments(plan)
     if isinstance(plan, SftPlan) and plan.loss_on == "everything":
         training["completion_only_loss"] = False
+    if plan.task != "sft" and plan.method == "full":
+        # TRL loads the reference by the model's name.
+        training["model_init_kwargs"] = {"use_kernels": False} | revision
     values = {
         "MODEL": plan.model.load_from,
         "ADAPTER": plan.model.adapter,
@@ -56,7 +59,7 @@ def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
     gated = "" if Path(plan.model.load_from).is_dir() else GATED
-    template = template.replace("KIND", plan.task.upper())
+    template = template.replace("KIND", plan.task.upper()).replace("COMMAND", _command(plan))
     template = template.replace("REQUIREMENTSGATED", _requirements(plan) + gated)
     return template.replace("# CONSTANTS\n", constants)
 
@@ -81,6 +84,20 @@ def renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [renamed(one, names) for one in value]
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def _command(plan: TrainingPlan) -> str:
+    """Return how the script is started; one process must not see two cards, which TRL refuses."""
+    place = plan.place
+    if place.num_processes == 1:
+        return (
+            "python train.py"
+            if plan.device.name == "cpu"
+            else ("CUDA_VISIBLE_DEVICES=0 python train.py")
+        )
+    several = f" --nnodes {place.nodes} --rdzv-backend c10d --rdzv-endpoint HOST:29500"
+    machines = several if place.nodes > 1 else ""
+    return f"torchrun --nproc-per-node {place.processes}{machines} train.py"
 
 
 def _requirements(plan: TrainingPlan) -> str:

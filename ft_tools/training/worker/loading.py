@@ -25,6 +25,7 @@ from ft_tools.models.worker.loading import (
     NO_HUB_KERNELS,
     model_class,
     repeat_heads_on_old_cards,
+    use_kept_kernel,
 )
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import defaults
@@ -83,6 +84,7 @@ def load_model(plan: TrainingPlan) -> Any:
         extra["quantization_config"] = BitsAndBytesConfig(
             **plan.quantization, bnb_4bit_compute_dtype=compute
         )
+    use_kept_kernel(given.get("attn_implementation", ""))
     extra |= placement(plan)
     if plan.device.name == "cuda":
         repeat_heads_on_old_cards()

@@ -16,6 +16,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
+from ft_tools.models.worker.loading import use_kept_kernel
 from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.training.preflight import PreflightCheck, PreflightResult, Question
 
@@ -100,6 +101,7 @@ def _nf4(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def _model(question: Question) -> Any:
+    use_kept_kernel(question.attention)
     config = LlamaConfig(
         hidden_size=WIDTH,
         intermediate_size=WIDTH,

@@ -10,27 +10,35 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from ft_tools.models.worker.loading import model_class, repeat_heads_on_old_cards
+from ft_tools.models.worker.loading import model_class, repeat_heads_on_old_cards, use_kept_kernel
 from ft_tools.training.preflight import StepQuestion, StepTime
 from ft_tools.training.worker import loading
 
-FEW, MORE = 1, 3
-"""Blocks of the two models that are timed."""
+GROWTH = 4
+"""Blocks of a model over those of the one before, of which the first has one."""
 REPEATS = 3
-ENOUGH_SECONDS = 1.0
+ENOUGH_SECONDS = 2.0
 """After these a work is not repeated: a slow processor has no time for it."""
 PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
 def measure(question: StepQuestion) -> StepTime:
-    """Return what a step takes, by what two blocks more take."""
+    """Return what a step takes, by what more blocks take.
+
+    Blocks are added until they take as long as the rest: a small model's output layer outweighs a
+    few, whose share would be lost in how much the times of a processor vary.
+    """
     config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
     number = config.get_text_config().num_hidden_layers
-    few, more = (_timed(question, blocks) for blocks in (FEW, MORE))
+    blocks, few = 1, _timed(question, 1)
+    more = few
+    while blocks < number and more[0] < 2 * few[0]:
+        blocks = min(number, GROWTH * blocks)
+        more = _timed(question, blocks)
     # Other programs leave this one a part of the processor.
     tokens = question.rows * question.length * (1 + question.load)
     train, forward, optimizer = (
-        max(low + (high - low) / (MORE - FEW) * (number - FEW), low)
+        max(low, high + (high - low) / max(1, blocks - 1) * (number - blocks))
         for low, high in zip(few, more, strict=True)
     )
     optimizer /= 1 + question.load
@@ -69,6 +77,7 @@ def _model(question: StepQuestion, blocks: int) -> Any:
     dtype = getattr(torch, question.dtype, torch.bfloat16)
     loads = model_class(config)
     repeat_heads_on_old_cards()
+    use_kept_kernel(question.init.get("attn_implementation", ""))
     # Random weights are made where they are needed: for a GPU a processor would take long.
     with torch.device(question.device):
         model = loads.from_config(config, dtype=dtype, **question.init).to(question.device)
