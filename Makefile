@@ -20,7 +20,7 @@ demo: install  ## the whole job on a small real model, with one HTML report at t
 
 JOBS ?= 2
 test: install  ## the test suite, in JOBS (2) processes
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n $(JOBS) --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 check: install  ## style, types, spelling, who imports whom, how much the tools take of a context
 	$(BIN)/ruff check .

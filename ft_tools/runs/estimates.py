@@ -36,6 +36,7 @@ GPU_UTILISATION: Range = (0.15, 0.46)
 SECONDS_PER_TOKEN_BYTE = {CPU: 3.5e-11, MLX: 3.3e-10}
 BUSY = 0.5
 """Other programs per core from which on they are counted."""
+LOOK_SECONDS = 0.3
 TEN_MINUTES = 600.0
 
 
@@ -115,8 +116,11 @@ def about(seconds: float | None, off: Range) -> Range | None:
 
 
 def present_load(device: Device) -> float:
-    """Return how many other programs want each core of this machine now; 0 for a GPU's run."""
-    if device.name == CPU:
+    """Return how many other programs want each core of this machine now; 0 for a GPU's run.
+
+    The load is a mean of a minute: it also counts what has ended by now, such as the run before.
+    """
+    if device.name == CPU and psutil.cpu_percent(interval=LOOK_SECONDS) >= 100 * BUSY:
         with contextlib.suppress(OSError):
             return float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
     return 0.0

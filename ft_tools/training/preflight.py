@@ -3,9 +3,9 @@
 A process of its own tries it (`ft_tools/training/worker/preflight.py`) and times a step, at most
 SECONDS long. What passed is remembered. What fails is in the plan by name, with the cure.
 
-A step is timed in small: the planned class with one and with three blocks, random weights and the
-planned adapter. What differs is two blocks; a step is that, times the plan's number of blocks, plus
-the rest.
+A step is timed in small: the planned class with one block, then with more until they show, random
+weights and the planned adapter. What they add is theirs; a step is that, times the plan's number of
+blocks, plus the rest.
 """
 
 import contextlib

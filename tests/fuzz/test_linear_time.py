@@ -142,5 +142,5 @@ def test_a_conversation_of_many_turns_takes_time_linear_in_their_number():
 def test_a_quadratic_pattern_would_be_named():
     """The items of lists as they were first looked for."""
     item = re.compile(r"^\s*- ", re.MULTILINE)
-    breaks = [("breaks", lambda size: "\n" * (size // 3))]
+    breaks = [("breaks", lambda size: "\n" * (size // 2))]
     assert len(slow_on(item.findall, PLAIN, breaks)) == 1

@@ -36,4 +36,4 @@ def test_a_merge_that_lost_the_adapter_is_refused_by_its_rule(workspace, tiny_mo
     proof = Proof(None, text, workspace / "rows.f32", model.config.vocab_size)
     proof.fill(model)
     with pytest.raises(Refused, match=r"^unproven_merge: .*Override: None"):
-        ship.check_merge(shipment, workspace / "adapter", proof, place)
+        ship.check_merge(shipment, workspace / "adapter", proof, place, merged)

@@ -16,8 +16,10 @@ from ft_tools.training.worker import loading
 
 GROWTH = 4
 """Blocks of a model over those of the one before, of which the first has one."""
+PLAIN = 1.5
+"""More blocks over one, in time, from which on what they add is no noise."""
 REPEATS = 3
-ENOUGH_SECONDS = 2.0
+ENOUGH_SECONDS = 1.5
 """After these a work is not repeated: a slow processor has no time for it."""
 PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
@@ -25,14 +27,14 @@ PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 def measure(question: StepQuestion) -> StepTime:
     """Return what a step takes, by what more blocks take.
 
-    Blocks are added until they take as long as the rest: a small model's output layer outweighs a
-    few, whose share would be lost in how much the times of a processor vary.
+    Blocks are added until they show: a small model's output layer outweighs a few, whose share
+    would be lost in how much the times of a processor vary.
     """
     config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
     number = config.get_text_config().num_hidden_layers
     blocks, few = 1, _timed(question, 1)
     more = few
-    while blocks < number and more[0] < 2 * few[0]:
+    while blocks < number and more[0] < PLAIN * few[0]:
         blocks = min(number, GROWTH * blocks)
         more = _timed(question, blocks)
     # Other programs leave this one a part of the processor.
