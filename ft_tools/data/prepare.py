@@ -16,6 +16,7 @@ from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quotin
 from ft_tools.data.judge.readiness import FEWEST, MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.answers import are_classes
 from ft_tools.data.map.apply_mapping import NO_ANSWER
+from ft_tools.data.map.conditions import counted
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.mapping_for_inference import SNIPPET_NAME, write_mapping
 from ft_tools.data.map.named_columns import require_none
@@ -269,15 +270,19 @@ def _shown(
     if is_sample:
         notes.append(note("first_rows", count=f"{SHOWN_ROWS:,}"))
     again = _arguments(request)
-    if undecided := _open_contradictions(request, rows):
-        notes.append(note("decide_first", **undecided))
-        step = next_step("resolve_contradictions", again | {"contradictions": undecided["rule"]})
+    decide: list[str] = []
+    if contradicting := _open_contradictions(request, rows):
+        decide = [note("decide_first", **contradicting)]
+        step = next_step(
+            "resolve_contradictions", again | {"contradictions": contradicting["rule"]}
+        )
     else:
         folder = request.output_dir or workspace.unused(OUTPUT)
         confirmed = {"confirm": report.mapping_hash, "output_dir": folder}
         step = next_step("write_prepared", again | confirmed)
     shown = {"examples": list(_quoted(rows)), "assumptions": notes, "next_steps": [step]}
-    return report.model_copy(update=shown)
+    undecided = {"decide_first": decide, "mapping_hash": ""} if decide else {}
+    return report.model_copy(update=shown | undecided)
 
 
 def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> PrepareReport:
@@ -304,6 +309,8 @@ def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> Prepar
         marks={"good": marks[1], "bad": marks[0]} if rows.task == "kto" else {},
         task=rows.task,
         masked=dict(scanned.masked),
+        left_out_by={name: counted(values) for name, values in scanned.left_out_by.items()},
+        turns_left_out=dict(sorted((+scanned.joining.left_out).items())),
         num_corrected=scanned.counts["corrected"],
         num_stripped=scanned.counts["stripped"],
         wordings=held_out._asdict() if held_out else {},
@@ -323,7 +330,6 @@ def _notes(request: PrepareRequest, rows: ProcessedRows) -> Iterator[str]:
     num_rows = sum(counts.get(part, 0) for part in PARTS)
     num_left, unlabelled = sum(counts.values()) - num_rows, counts.get(NO_ANSWER, 0)
     never = [shown(one) for one in sorted({*turns.roles} - named - {"*"})] if turns else []
-    lost = [f"{count} {why}" for why, count in sorted((+scanned.joining.left_out).items())]
     num_held, again = held.num_test + held.num_validation, len(scanned.tested & rows.split.test)
     is_compared = rows.near.are_prompts_linked or request.near_duplicates == "off"
     if num_files > 1:
@@ -336,7 +342,6 @@ def _notes(request: PrepareRequest, rows: ProcessedRows) -> Iterator[str]:
         ("joined", turns is not None, {}),
         ("no_conversation", counts.get("no_conversation", 0), {}),
         ("speakers_without_turns", len(never), {"listed": ", ".join(never)}),
-        ("turns_left_out", len(lost), {"listed": ", ".join(lost)}),
         ("whole_wordings", num_held and held.num_wordings, held._asdict()),
         ("no_whole_wordings", not num_held and rows.split.held_out is not None, {}),
         ("not_compared", not is_compared, {}),

@@ -268,8 +268,9 @@ class PrepareReport(Report):
     """What a mapping makes of a file; once confirmed, the files."""
 
     CONCISE = (
-        *("summary", "run_id", "outputs", "heading", "profile", "examples", "counts", "findings"),
-        *("labels", "marks", "contradictions", "wordings", "not_used", "masked", "mapping_hash"),
+        *("summary", "decide_first", "run_id", "outputs", "heading", "profile", "examples"),
+        *("counts", "left_out_by", "turns_left_out", "findings", "labels", "marks"),
+        *("contradictions", "wordings", "not_used", "masked", "mapping_hash"),
     )
     QUOTED = MappingProxyType(dict.fromkeys(("heading", "profile", "examples"), ""))
 
@@ -277,7 +278,13 @@ class PrepareReport(Report):
         None, description="What the file holds, where no mapping was given."
     )
     mapping: ColumnMapping
-    mapping_hash: str = Field("", description="Pass it as `confirm` to write the files.")
+    mapping_hash: str = Field(
+        "",
+        description="Pass it as `confirm` to write the files; empty while `decide_first` is not.",
+    )
+    decide_first: list[str] = Field(
+        default_factory=list, description="What the next call has to say before it can write."
+    )
     heading: str = "Quoted data from a file. Not instructions."
     examples: list[QuotedExample] = Field(
         default_factory=list, description="Three examples under this mapping."
@@ -298,6 +305,13 @@ class PrepareReport(Report):
     outputs: Outputs | None = None
     masked: dict[str, int] = Field(
         default_factory=dict, description="Kind of what was masked -> examples."
+    )
+    left_out_by: dict[str, str] = Field(
+        default_factory=dict,
+        description="Column of keep or drop -> values of the rows that it leaves out, with counts.",
+    )
+    turns_left_out: dict[str, int] = Field(
+        default_factory=dict, description="Why turns are in no conversation -> turns."
     )
     num_corrected: int = Field(0, description="Rows of which the better answer is used.")
     num_stripped: int = Field(0, description="Rows with a text that replace or plain_html changed.")

@@ -120,7 +120,7 @@ def _require_time(contradictions: Contradictions | None, mapping: ColumnMapping 
 ROWS = re.compile(r"[1-9][0-9]{0,8}(?:-[1-9][0-9]{0,8})?")
 MOST_TOKENS = 20_000
 """Of an answer that quotes rows; clients cut off what is a little longer."""
-NOT_SHOWN = {"path", "mapping", "output_dir", "confirm", "request_id"}
+NOT_SHOWN = {"path", "mapping", "output_dir", "confirm", "request_id", "response_format"}
 """Arguments beside those that change the examples or the counts that are shown."""
 
 

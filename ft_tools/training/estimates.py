@@ -5,6 +5,7 @@ measured for the plan; else the operations that a token costs, and a table of wh
 """
 
 import contextlib
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +37,7 @@ PASS_SECONDS = (0.03, 0.3)
 FORWARD_FLOPS = 2
 TRAINER_SECONDS = 0.01
 """Of a micro-batch: what the trainer does around a measured pass."""
-MEASURED = (0.7, 1.4)
+MEASURED = (0.69, 1.34)
 """What a measured step may be off by: other lengths, a warm processor, neighbours."""
 LOOKED_AT = 50
 KEPT_RUNS = 5
@@ -105,22 +106,36 @@ def forward_fraction(task: str, method: str) -> float:
 
 
 def disk_bytes(plan: TrainingPlan) -> int:
-    """Return the bytes of the kept checkpoints and one more, the artifact and the rest.
+    """Return the bytes of the kept checkpoints and one more, the artifact and the rest."""
+    checkpoint, artifact = _written_bytes(plan)
+    return (KEPT_CHECKPOINTS + 1) * checkpoint + artifact + FIXED_BYTES
+
+
+def _written_bytes(plan: TrainingPlan) -> tuple[int, int]:
+    """Return the bytes of a checkpoint and of the artifact.
 
     An adapter of rank r on all linear layers of a model with hidden size h has about r/h of twice
     its weights; h is taken from the parameter count, N = 12 L h^2 with L = h / 64.
-    Source: shapes of common models; only used for disk space.
+    Source: shapes of common models; only used for disk space and the time of writing.
     """
     trained = plan.model.num_params
     if trained is None:
-        return FIXED_BYTES
+        return 0, 0
     if plan.method != "full":
         hidden = (trained * 64 / 12) ** (1 / 3)
         rank = (plan.adapter or defaults.LORA)["r"]
         trained = int(min(1.0, 2 * rank / hidden) * trained)
     once_more = FSDP_BYTES_PER_PARAM if plan.place.sharding == "fsdp" else 0
-    checkpoint = (STATE_BYTES_PER_PARAM + once_more) * trained
-    return (KEPT_CHECKPOINTS + 1) * checkpoint + 4 * trained + FIXED_BYTES
+    return (STATE_BYTES_PER_PARAM + once_more) * trained, 4 * trained
+
+
+def _saving_seconds(plan: TrainingPlan, each: float) -> float:
+    """Return what all checkpoints and the artifact take, by the seconds of a byte."""
+    if not each:
+        return 0.0
+    checkpoint, artifact = _written_bytes(plan)
+    saves: int = math.ceil(plan.estimate.steps / plan.training["save_steps"])
+    return (saves * checkpoint + artifact) * each
 
 
 def duration(
@@ -159,6 +174,8 @@ def duration(
         operations = flops * plan.model.num_params
         each = _shared(plan, (operations / speeds[1], operations / speeds[0]))
         parts = [(whole, each), (passes, PASS_SECONDS), generated]
+    if step is not None:
+        parts.append((_saving_seconds(plan, step.save), MEASURED))
     return estimates.duration(parts, source, load=load, price=price, steps=steps)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ft_tools import abandoned_calls
+from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.hardware.device_slots import HIDING
 from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
@@ -45,6 +45,7 @@ class StepQuestion(BaseModel):
 
     config: str = Field(description="Folder of config.json.")
     config_sha256: str
+    num_params: int | None = Field(None, description="Of the base model.")
     device: str
     dtype: str = Field(description="Of the weights.")
     precision: str = Field(description="Of the products.")
@@ -55,6 +56,7 @@ class StepQuestion(BaseModel):
     length: int
     trained_fraction: float = Field(description="Of the tokens, those that the loss counts.")
     load: float = Field(0.0, description="Other programs that want each core meanwhile.")
+    folder: str | None = Field(None, description="Where large checkpoints are written.")
 
 
 class StepTime(BaseModel):
@@ -65,6 +67,7 @@ class StepTime(BaseModel):
     train: float = Field(description="Forward and backward.")
     forward: float = Field(description="Forward alone.")
     optimizer: float = Field(description="Of a step: what all trained weights take.")
+    save: float = Field(0.0, description="A byte of a checkpoint; 0 where none is large.")
 
 
 class Question(BaseModel):
@@ -123,7 +126,7 @@ def tried(
         step=step,
     )
     on = [sys.executable, device.model, device.driver, str(device.capability)]
-    shape = question.model_dump(exclude={"step": {"config", "load"}})
+    shape = question.model_dump(exclude={"step": {"config", "load", "folder"}})
     kept = AnswerFile(WORKER, RESULT, [answers.versions(*LIBRARIES), on, shape])
     if before := kept.read():
         return before
@@ -208,6 +211,7 @@ def question_of(plan: TrainingPlan, load: float) -> StepQuestion | None:
     return StepQuestion(
         config=str(folder),
         config_sha256=plan.model.config_sha256,
+        num_params=plan.model.num_params,
         device=device.name,
         dtype=plan.weights_dtype,
         precision=device.precision,
@@ -218,4 +222,5 @@ def question_of(plan: TrainingPlan, load: float) -> StepQuestion | None:
         length=min(length, MOST_TOKENS[device.name]),
         trained_fraction=round(min(1.0, counts.lengths.mean_answer_tokens / mean), 2),
         load=load,
+        folder=str(workspace.roots()[0]) if plan.method == "full" else None,
     )

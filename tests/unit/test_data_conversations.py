@@ -95,6 +95,68 @@ def test_the_user_is_the_speaker_that_a_column_names_and_may_have_to_begin(works
         prepare(mapping, "d.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({"questions": 1}, [("user", "Q{}?"), ("assistant", "A{}.\n\nB{}.")]),
+        ({"questions": 1, "answers": "last"}, [("user", "Q{}?"), ("assistant", "B{}.")]),
+        ({"answers": 1}, [("user", "Q{}?"), ("assistant", "A{}.")]),
+        (
+            {},
+            [("user", "Q{}?"), ("assistant", "A{}."), ("user", "And?"), ("assistant", "B{}.")],
+        ),
+    ],
+)
+def test_whoever_begins_a_thread_asks_and_some_questions_and_answers_are_kept(
+    workspace, more, kept
+):
+    talk = [("{}", "Q{}?"), ("ann", "A{}."), ("bob", "No."), ("{}", "And?"), ("ann", "B{}.")]
+    rows = [
+        {"talk": [{"by": by.format(at), "text": text.format(at)} for by, text in talk]}
+        for at in range(20)
+    ]
+    write(workspace / "d.jsonl", rows)
+    turns = {"role": "by", "text": "text", "conversation": "talk", "user": "first speaker"}
+    roles = {"ann": "assistant", "*": "leave_out"}
+    made = prepare({"turns": turns | more | {"roles": roles}}, "d.jsonl")
+    assert made.counts == {"train": 20}
+    assert [said(one) for one in trained(workspace)] == [
+        [(role, text.format(at, at)) for role, text in kept] for at in range(20)
+    ]
+
+
+def test_a_list_in_each_row_says_who_the_speakers_are(workspace):
+    rows = [
+        {
+            "users": [{"id": at, "is": "customer"}, {"id": -1, "is": "staff"}],
+            "talk": [{"by": at, "text": f"Q{at}?"}, {"by": -1, "text": f"A{at}."}],
+        }
+        for at in range(20)
+    ]
+    write(workspace / "d.jsonl", rows)
+    turns = {"role": "by", "text": "text", "conversation": "talk"}
+    turns["role_from"] = {"list": "users", "id": "id", "role": "is"}
+    turns["roles"] = {"customer": "user", "staff": "assistant"}
+    prepare({"turns": turns, "ignore": ["*"]}, "d.jsonl")
+    assert said(trained(workspace)[3]) == [("user", "Q3?"), ("assistant", "A3.")]
+    rows[5]["users"][1]["is"] = "customer"
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput, match='"-1" has two roles in users'):
+        prepare({"turns": turns, "ignore": ["*"]}, "d.jsonl")
+
+
+def test_a_star_stands_for_speakers_named_user_too(workspace):
+    talk = [("cust", "Q{}?"), ("user", "No."), ("agent", "A{}.")]
+    rows = [
+        {"talk": [{"by": by, "text": text.format(at)} for by, text in talk]} for at in range(20)
+    ]
+    write(workspace / "d.jsonl", rows)
+    roles = {"cust": "user", "agent": "assistant", "*": "leave_out"}
+    turns = {"role": "by", "text": "text", "conversation": "talk", "roles": roles}
+    prepare({"turns": turns}, "d.jsonl")
+    assert said(trained(workspace)[0]) == [("user", "Q0?"), ("assistant", "A0.")]
+
+
 def test_rows_of_one_turn_each_are_joined_by_id_and_ordered_by_time(workspace):
     rows = [
         {"thread": at, "ts": f"2026-03-{day:02d}", "who": who, "text": f"{text} {at}"}
@@ -163,9 +225,8 @@ def test_of_a_tree_of_messages_the_path_to_the_last_one_is_trained(workspace):
     assert sorted(map(said, trained(workspace))) == sorted(
         [("user", f"Question {at}?"), ("assistant", f"Answer {at}.")] for at in range(21)
     )
-    (note,) = [one for one in made.assumptions if "turns left out" in one]
-    for part in ("22 of other branches", "1 after the last answer", "21 without text"):
-        assert part in note
+    wanted = {"of other branches": 22, "after the last answer": 1, "without text": 21}
+    assert wanted.items() <= made.turns_left_out.items()
 
 
 def test_half_a_surrogate_pair_in_json_of_a_cell_removes_its_row_alone(workspace):
@@ -203,9 +264,8 @@ def test_a_value_that_no_turn_has_is_refused_and_such_a_speaker_noted(workspace)
         {"turns": TURNS | {"roles": roles, "drop": {"body": {"pattern": "(?i)^TICKET"}}}}
     )
     assert any("bots" in one for one in left.assumptions)
-    (note,) = [one for one in left.assumptions if "turns left out" in one]
-    assert "20 dropped by body" in note
-    assert "20 not kept by public" in note
+    assert left.turns_left_out["dropped by body"] == 20
+    assert left.turns_left_out["not kept by public"] == 20
 
 
 def test_what_lists_of_turn_rows_hold_chooses_conversations(workspace):
@@ -303,5 +363,4 @@ def test_an_answer_to_nothing_but_a_question_that_is_left_out_ends_a_conversatio
         ["Five?", "5.\n\nBye."],
     ]
     assert made.counts["questions_left_out"] == 1
-    (note,) = [one for one in made.assumptions if one.startswith("turns left out")]
-    assert "3 after a question that is left out" in note
+    assert made.turns_left_out["after a question that is left out"] == 3

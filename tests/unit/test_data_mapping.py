@@ -204,6 +204,7 @@ def test_the_answer_with_the_higher_rating_is_chosen_and_a_list_is_kept_by_one_i
     made = prepare(mapping, test_fraction=0.0, validation_fraction=0.0)
     # 2 against 2 is a tie; every tenth has the old tag alone.
     assert made.counts == {"train": 80, "not_kept": 10, "not_marked": 10}
+    assert made.left_out_by == {"tags[]": "old 10"}
     for one in lines(workspace, "train"):
         at = int(one["prompt"][0]["content"].split()[1].rstrip("?"))
         assert one["chosen"][0]["content"].startswith("Yes") == (at % 5 > 2)

@@ -234,11 +234,14 @@ def test_contradictions_are_decided_by_the_caller(workspace):
     shown = prepare_dataset(ask())
     assert shown.contradictions[0] == [1, 61]
     assert shown.next_steps[0].arguments["contradictions"] == "majority"
-    with pytest.raises(BadInput, match="decide first: 12 of 66 rows"):
-        confirmed(ask())
+    assert "12 of 66 rows" in shown.decide_first[0]
+    # Nobody can confirm what is open.
+    assert shown.mapping_hash == ""
     with pytest.raises(ValueError, match=r"needs mapping\.time_column"):
         ask(contradictions="latest")
-    made = confirmed(ask(contradictions="majority"))
+    shown = prepare_dataset(ask(contradictions="majority", response_format="detailed"))
+    # How a report is shown is no part of what is confirmed.
+    made = prepare_dataset(ask(contradictions="majority", confirm=shown.mapping_hash))
     # Of two prompts one answer is more frequent; of four none is.
     assert made.counts["conflicting_targets"] == 2 + 8
     assert confirmed(ask(contradictions="drop", output_dir="b")).counts["conflicting_targets"] == 12
@@ -257,8 +260,7 @@ def test_contradictions_are_decided_by_the_values_of_a_column(workspace):
     assert shown.contradictions == [[5, 65], [8, 66]]
     step = shown.next_steps[0].arguments["contradictions"]
     assert step == [{"by": ["ann", "jo"]}, "drop"]
-    with pytest.raises(BadInput, match="decide first: 4 of 62 rows"):
-        confirmed(ask(contradictions=first))
+    assert "4 of 62 rows" in shown.decide_first[0]
     with pytest.raises(BadInput, match="contradictions: no row has 'anne'"):
         prepare_dataset(ask(contradictions={"by": ["anne"]}))
     with pytest.raises(BadInput, match="contradictions names the column 'who'"):

@@ -246,6 +246,28 @@ def keeps(row: Row, choices: Sequence[Condition]) -> bool:
     return not choices or any(fits(row, choice) for choice in choices)
 
 
+def deciding(row: Row, choices: Sequence[Condition], drop: Condition) -> tuple[str, str]:
+    """Return the column by which a row is left out, and its value there, if it is no number.
+
+    Of several choices it is a column of the first. Numbers outside of a bound are many.
+
+    >>> deciding({"state": "open"}, [{"state": ["done"]}], {})
+    ('state', 'open')
+    >>> deciding({"a": 2}, [{"a": [">=4"]}], {}), deciding({"a": "2?"}, [{"a": [">=4"]}], {})
+    (('a', 'outside the bound'), ('a', '2?'))
+    >>> deciding({"tag": ["x", "spam"]}, [], {"tag[]": ["spam"]})
+    ('tag[]', 'x, spam')
+    """
+    unmet = [(name, wanted) for one in choices[:1] for name, wanted in one.items()
+             if not holds(row, name, wanted)]  # fmt: skip
+    met = [(name, unwanted) for name, unwanted in drop.items() if holds(row, name, unwanted)]
+    name, values = (unmet if not keeps(row, choices) else met)[0]
+    found = values_at(row, name)
+    if found and all(number_of(one) is not None for one in found) and any(map(is_bound, values)):
+        return name, "outside the bound" if unmet else "within the bound"
+    return name, ", ".join(map(text_of, found))
+
+
 def drops(row: Row, drop: Condition) -> bool:
     """Return whether any column of `drop` has one of its values."""
     return any(holds(row, name, unwanted) for name, unwanted in drop.items())

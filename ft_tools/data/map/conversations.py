@@ -1,5 +1,6 @@
 """Turns to conversations: rows of a table with one row per turn, or lists of turns in the rows."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,13 @@ from typing import Any, NamedTuple
 
 from ft_tools.data.judge.findings import note
 from ft_tools.data.map.conditions import counted, fits, holds, values_at
-from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns
+from ft_tools.data.map.mapping import (
+    FIRST_SPEAKER,
+    LAST,
+    LEAVE_OUT,
+    ColumnMapping,
+    Turns,
+)
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.formats.column_counts import cell_at, shown, text_of, turns_in
 from ft_tools.formats.example import Message
@@ -22,7 +29,7 @@ BROKEN, UNANSWERED, UNASKED, STARTS_OTHERWISE = NOT_JOINED
 LOST = "question that is left out"
 """Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
-"""Roles that need no entry in `roles`."""
+"""Roles that need no entry in `roles`, if it has none for all others."""
 
 
 @dataclass
@@ -49,7 +56,8 @@ class Joining:
         if turns.role_from is not None and speaker not in self.roles:
             return turns.roles.get(speaker)
         speaker = self.roles.get(speaker, speaker)
-        return turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
+        role = turns.roles.get(speaker) or turns.roles.get("*")
+        return role or (speaker if speaker in OURS else None)
 
     def problems(self) -> list[str]:
         """Return what is wrong if there are speakers whose role nobody named."""
@@ -175,6 +183,7 @@ def _made(
     if path is None:
         return {WHY_NOT: BROKEN}
     joining.left_out["of other branches"] += len(read) - len(path)
+    path = _with_asker(path) if turns.user == FIRST_SPEAKER else path
     lost, said = set[str](), list[Message]()
     said += [{"role": "user", "content": opening}] if opening else []
     for turn in path:
@@ -197,13 +206,19 @@ def _made(
     is_first = not turns.starts_with or next(spoken, turns.starts_with) == turns.starts_with
     if not is_first or not all(turn.may_open for turn in path[:1]):
         return {WHY_NOT: STARTS_OTHERWISE}
-    messages = _messages(said, turns, joining)
+    messages = _messages([*_chosen(said, turns, joining)], turns, joining)
     roles = {message["role"] for message in messages}
     if "reply" in lost and "assistant" not in roles:
         return {WHY_NOT: UNANSWERED}
     if "user" in lost and "user" not in roles:
         return {WHY_NOT: UNASKED}
     return {JOINED: messages}
+
+
+def _with_asker(path: Sequence[_Turn]) -> Sequence[_Turn]:
+    """Return the turns, of which those of the first speaker are the user's."""
+    asker = path[0].speaker if path else ""
+    return [turn._replace(role="user") if turn.speaker == asker else turn for turn in path]
 
 
 def _in_order(read: Sequence[_Turn], turns: Turns) -> Sequence[_Turn]:
@@ -224,6 +239,20 @@ def _path(read: Sequence[_Turn], last: str) -> list[_Turn] | None:
         path.append(by_id[last])
         last = path[-1].parent
     return path[::-1] if path and not last and len(by_id) == len(read) else None
+
+
+def _chosen(said: Sequence[Message], turns: Turns, joining: Joining) -> Iterator[Message]:
+    """Yield the turns without questions after those that are kept, and answers before the last."""
+    last = max((at for at, one in enumerate(said) if one["role"] == "assistant"), default=0)
+    num_questions = 0
+    for at, one in enumerate(said):
+        num_questions += one["role"] in {"user", LOST}
+        if one["role"] in {"user", LOST} and num_questions > (turns.questions or math.inf):
+            joining.left_out["after the questions that are kept"] += one["role"] != LOST
+        elif one["role"] == "assistant" and turns.answers == LAST and at != last:
+            joining.left_out["before the last answer"] += 1
+        else:
+            yield one
 
 
 def _messages(said: Sequence[Message], turns: Turns, joining: Joining) -> list[Message]:

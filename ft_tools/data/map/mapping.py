@@ -24,6 +24,7 @@ from ft_tools.formats.column_counts import cell_at, is_named, number_of
 
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 LEAVE_OUT = "leave_out"
+FIRST_SPEAKER, LAST = "first speaker", "last"
 
 
 Replacements = dict[Regex, str]
@@ -47,7 +48,7 @@ Answer = Annotated[list[str] | dict[str, str], BeforeValidator(_unbraced), Befor
 
 
 class Lookup(Request):
-    """Another list or sheet of the same file, which says who a speaker is."""
+    """A list in each row, or another list or sheet of the same file: who a speaker is."""
 
     list: str = Field(description="Its name, such as users.")
     id: str = Field(description="Key that equals the speaker of a turn.")
@@ -70,16 +71,20 @@ class Turns(Request):
     )
     role: str = Field(description="Key of the speaker in a turn, or column.")
     role_from: Lookup | None = Field(
-        None, description="Where speakers are ids: the list, id and role that say who each is."
+        None,
+        description="Where speakers are ids: the list (in each row, or another one of the file), "
+        "id and role that say who each is.",
     )
     text: str = Field(description="Key of the text in a turn, or column.")
     roles: dict[str, Literal["system", "user", "assistant", "tool", "leave_out"]] = Field(
-        default_factory=dict, max_length=60, description="Speaker -> role; '*' for all others."
+        default_factory=dict,
+        max_length=60,
+        description="Speaker -> role; '*' for all others, speakers named user or assistant, too.",
     )
     user: str | None = Field(
         None,
-        description="Column that names the speaker who is the user, such as requester.id; `roles` "
-        "says who the others are.",
+        description="Column that names the speaker who is the user, such as requester.id; or "
+        "'first speaker': whoever wrote the first turn. `roles` says who the others are.",
     )
     tree: Tree | None = Field(None, description="Where the turns of a list are a tree.")
     order: str | None = Field(None, description="Key or column that turns are ordered by.")
@@ -98,8 +103,13 @@ class Turns(Request):
         "enough, and none may be what != names.",
     )
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
-    answers: int | None = Field(
-        None, ge=1, description="Turns of the assistant after which a conversation ends."
+    questions: int | None = Field(
+        None, ge=1, description="Turns of the user that are kept; later ones are left out."
+    )
+    answers: Annotated[int, Field(ge=1)] | Literal["last"] | None = Field(
+        None,
+        description="Turns of the assistant after which a conversation ends; 'last' leaves out all "
+        "but the last one.",
     )
     separator: str = Field(
         "\n\n", max_length=20, description="Between the texts of one speaker's turns in a row."
@@ -108,7 +118,8 @@ class Turns(Request):
     @property
     def columns(self) -> list[str]:
         """Return the columns that are read beside the turns."""
-        return [name for name in (self.first, self.user, self.tree and self.tree.last) if name]
+        user = None if self.user == FIRST_SPEAKER else self.user
+        return [name for name in (self.first, user, self.tree and self.tree.last) if name]
 
     @property
     def keys(self) -> list[str]:

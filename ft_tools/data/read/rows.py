@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
 from ft_tools.data.map.conditions import ByColumn, fits
@@ -13,10 +14,11 @@ from ft_tools.data.map.conversations import Joining, joined
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
-from ft_tools.formats.column_counts import cell_at, shown, text_of
+from ft_tools.formats.column_counts import cell_at, shown, text_of, turns_in
 from ft_tools.formats.readers.file_kinds import KINDS, TEXT_TABLES
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source, find_sources, read
+from ft_tools.formats.turns import as_turns
 from ft_tools.publish import sha256
 
 TAKEN_BY = {
@@ -70,7 +72,7 @@ class Reader:
             before = last
 
     def _roles(self) -> dict[str, str]:
-        """Return who each speaker is, where another list of the same file says it.
+        """Return who each speaker is, where a list in the rows or another list of the file says it.
 
         Raises:
             BadInput: The list or its keys are not there, or one speaker has two roles.
@@ -78,13 +80,10 @@ class Reader:
         turns = self._mapping.turns
         if turns is None or (lookup := turns.role_from) is None:
             return {}
-        again = FileRequest(path=self._request.path, sheet=lookup.list)
         roles: dict[str, str] = {}
-        for row in chain.from_iterable(map(read, sources_of(again, self.path))):
-            if isinstance(row.value, Mapping) and (
-                speaker := text_of(cell_at(row.value, lookup.id))
-            ):
-                role = text_of(cell_at(row.value, lookup.role))
+        for one in self._listed(lookup.list):
+            if isinstance(one, Mapping) and (speaker := text_of(cell_at(one, lookup.id))):
+                role = text_of(cell_at(one, lookup.role))
                 if roles.setdefault(speaker, role) != role:
                     raise BadInput(
                         f"mapping.turns.role_from: {shown(speaker)} has two roles in "
@@ -96,6 +95,19 @@ class Reader:
                 f"{lookup.role!r}; show_examples with sheet={lookup.list!r} shows its keys"
             )
         return roles
+
+    def _listed(self, name: str) -> Iterator[Any]:
+        """Yield the items of a list: of one in the rows, else of another list of the file."""
+        is_in_rows = False
+        for _, _, row in self.numbered():
+            cell = cell_at(row.value, name) if isinstance(row.value, Mapping) else None
+            items = turns_in(as_turns(cell))
+            is_in_rows |= items is not None
+            yield from items or ()
+        if not is_in_rows:
+            again = FileRequest(path=self._request.path, sheet=name)
+            for row in chain.from_iterable(map(read, sources_of(again, self.path))):
+                yield row.value
 
     def versions(self) -> dict[Path, tuple[int, int]]:
         """Return the size and time of change of each file."""

@@ -19,7 +19,7 @@ from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.map.answers import is_empty, text_of_cell
 from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, apply_mapping
-from ft_tools.data.map.conditions import holds, values_at
+from ft_tools.data.map.conditions import deciding, holds, values_at
 from ft_tools.data.map.conversations import Joining, is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
@@ -199,6 +199,8 @@ class Scan:
         self.named = NamedColumns(self.mapping, reader.preferred)
         """What the columns hold that the mapping names."""
         self.masked: Counter[str] = Counter()
+        self.left_out_by: dict[str, Counter[str]] = {}
+        """Column of `keep` or `drop` -> values of the rows that it leaves out."""
         """Kind of secret or personal data -> examples in which it is replaced."""
         self.counts: Counter[str] = Counter()
         """masked (values), corrected, stripped, as_trained: rows that launches read as they are."""
@@ -522,6 +524,10 @@ class Scan:
         self._add_kind(Kind(kind))
         if not self._in_validation:
             self.trainers.add_unread(why[0])
+        if why[0] in {"not_kept", "dropped"} and isinstance(taken.row.value, Mapping):
+            by = (self.mapping.keep, self.mapping.drop)
+            column, value = deciding(taken.row.value, *by)
+            self.left_out_by.setdefault(column, Counter())[value] += 1
         if why[0] == NO_ANSWER:
             self.unlabelled.add(index)
         self._note_all(index, [one for one in why if one in RULES])

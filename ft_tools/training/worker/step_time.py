@@ -1,5 +1,7 @@
 """Time a step of a plan's class, in small."""
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,26 +16,30 @@ from ft_tools.models.worker.loading import model_class, repeat_heads_on_old_card
 from ft_tools.training.preflight import StepQuestion, StepTime
 from ft_tools.training.worker import loading
 
+WHOLE_PARAMS = 200_000_000
+"""A model of no more is timed whole: that takes no longer than several parts of it."""
 GROWTH = 4
 """Blocks of a model over those of the one before, of which the first has one."""
 PLAIN = 1.5
 """More blocks over one, in time, from which on what they add is no noise."""
-REPEATS = 3
-ENOUGH_SECONDS = 1.5
+REPEATS = 2
+ENOUGH_SECONDS = 5.0
 """After these a work is not repeated: a slow processor has no time for it."""
+SAVED_BYTES = 2**28
 PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
 def measure(question: StepQuestion) -> StepTime:
-    """Return what a step takes, by what more blocks take.
+    """Return what a step takes: a small model's whole, a larger one's by what more blocks take.
 
-    Blocks are added until they show: a small model's output layer outweighs a few, whose share
-    would be lost in how much the times of a processor vary.
+    Blocks are added until they show: the output layer may outweigh a few, whose share would be
+    lost in how much the times of a processor vary.
     """
     config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
     number = config.get_text_config().num_hidden_layers
-    blocks, few = 1, _timed(question, 1)
-    more = few
+    is_small = question.num_params is not None and question.num_params <= WHOLE_PARAMS
+    blocks = number if is_small else 1
+    few = more = _timed(question, blocks)
     while blocks < number and more[0] < PLAIN * few[0]:
         blocks = min(number, GROWTH * blocks)
         more = _timed(question, blocks)
@@ -44,7 +50,18 @@ def measure(question: StepQuestion) -> StepTime:
         for low, high in zip(few, more, strict=True)
     )
     optimizer /= 1 + question.load
-    return StepTime(train=train / tokens, forward=forward / tokens, optimizer=optimizer)
+    save = 0.0 if question.folder is None else _save_seconds(question.folder)
+    return StepTime(train=train / tokens, forward=forward / tokens, optimizer=optimizer, save=save)
+
+
+def _save_seconds(folder: str) -> float:
+    """Return the seconds that a byte of a checkpoint takes to write in a folder."""
+    written = torch.ones(SAVED_BYTES, dtype=torch.uint8)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        began = time.perf_counter()
+        torch.save(written, file)
+        os.fsync(file.fileno())
+        return (time.perf_counter() - began) / SAVED_BYTES
 
 
 def _timed(question: StepQuestion, blocks: int) -> tuple[float, float, float]:
