@@ -125,6 +125,19 @@ def test_whoever_begins_a_thread_asks_and_some_questions_and_answers_are_kept(
     ]
 
 
+def test_a_conversation_that_ends_on_a_question_may_be_left_out(workspace):
+    rows = []
+    for at in range(20):
+        said = [("user", f"Q{at}?"), ("assistant", f"A{at}."), ("user", "And?")]
+        rows.append({"talk": [{"by": by, "text": text} for by, text in said[: 3 - at % 2]]})
+    write(workspace / "d.jsonl", rows)
+    turns = {"role": "by", "text": "text", "conversation": "talk"}
+    shown = prepare_dataset(PrepareRequest(path="d.jsonl", mapping={"turns": turns}))
+    assert sum(shown.counts[part] for part in ("train", "validation", "test")) == 20
+    made = prepare({"turns": turns | {"ends_with": "assistant"}}, "d.jsonl")
+    assert made.counts == {"train": 10, "ends_otherwise": 10}
+
+
 def test_a_list_in_each_row_says_who_the_speakers_are(workspace):
     rows = [
         {

@@ -24,8 +24,11 @@ from ft_tools.formats.turns import as_turns
 JOINED, WHY_NOT = "joined turns", "why turns are no conversation"
 """Key of a conversation's messages beside the columns of its row; of one that is left out, of an id
 of `NOT_JOINED`."""
-NOT_JOINED = ("broken_tree", "replies_left_out", "questions_left_out", "starts_otherwise")
-BROKEN, UNANSWERED, UNASKED, STARTS_OTHERWISE = NOT_JOINED
+NOT_JOINED = (
+    *("broken_tree", "replies_left_out", "questions_left_out"),
+    *("starts_otherwise", "ends_otherwise"),
+)
+BROKEN, UNANSWERED, UNASKED, STARTS_OTHERWISE, ENDS_OTHERWISE = NOT_JOINED
 LOST = "question that is left out"
 """Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
@@ -202,10 +205,8 @@ def _made(
             joining.unknown[turn.speaker] += 1
         else:
             said.append({"role": turn.role, "content": turn.said})
-    spoken = ("user" if m["role"] == LOST else m["role"] for m in said if m["role"] != "system")
-    is_first = not turns.starts_with or next(spoken, turns.starts_with) == turns.starts_with
-    if not is_first or not all(turn.may_open for turn in path[:1]):
-        return {WHY_NOT: STARTS_OTHERWISE}
+    if otherwise := _otherwise(path, said, turns):
+        return {WHY_NOT: otherwise}
     messages = _messages([*_chosen(said, turns, joining)], turns, joining)
     roles = {message["role"] for message in messages}
     if "reply" in lost and "assistant" not in roles:
@@ -213,6 +214,16 @@ def _made(
     if "user" in lost and "user" not in roles:
         return {WHY_NOT: UNASKED}
     return {JOINED: messages}
+
+
+def _otherwise(path: Sequence[_Turn], said: Sequence[Message], turns: Turns) -> str:
+    """Return whether a conversation starts or ends in another way than is wanted."""
+    spoken = ["user" if one["role"] == LOST else one["role"] for one in said]
+    spoken = [role for role in spoken if role != "system"]
+    first, last = (spoken[0], spoken[-1]) if spoken else (turns.starts_with, turns.ends_with)
+    if first != (turns.starts_with or first) or not all(turn.may_open for turn in path[:1]):
+        return STARTS_OTHERWISE
+    return "" if last == (turns.ends_with or last) else ENDS_OTHERWISE
 
 
 def _with_asker(path: Sequence[_Turn]) -> Sequence[_Turn]:

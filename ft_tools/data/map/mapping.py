@@ -92,6 +92,9 @@ class Turns(Request):
     starts_with: Literal["user", "assistant"] | None = Field(
         None, description="Role of the first turn that is kept; other conversations are left out."
     )
+    ends_with: Literal["user", "assistant"] | None = Field(
+        None, description="Role of the last turn; other conversations are left out."
+    )
     first_turn: ByColumn = Field(
         default_factory=dict,
         description="Key -> values that the first turn has, such as {reactions[].name: !=lock}; "
